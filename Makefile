@@ -1,0 +1,45 @@
+# Each command needs only make and a Python from 3.11 on; the environment is made on first use.
+#
+#   make demo    break the embedded shop, measure it, render the report
+#   make test    run the tests
+#   make lab     open JupyterLab in notebooks/
+#   make check   lint and types
+#   make lock    write requirements.lock anew from pyproject.toml (needs uv)
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+
+.PHONY: demo test lab check lock clean
+
+demo: $(READY)
+	$(BIN)/chaoslab demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lab: $(READY)
+	cd notebooks && ../$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Everything comes from the lock file with its hashes checked; the build back end too, hence no build isolation.
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "chaoslab needs Python 3.11 or newer; none was found (set PYTHON=...)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $(READY)
+
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \
+		--custom-compile-command "make lock" --extra dev pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

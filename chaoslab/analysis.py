@@ -1,0 +1,527 @@
+"""From a campaign folder to estimates and verdicts.
+
+The same folder gives the same analysis, to the byte: no clock is read and no order is left to chance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, get_args
+
+import pandas as pd
+
+from chaoslab import intervals, metrics
+from chaoslab.errors import CampaignFolderError
+from chaoslab.intervals import Estimate, not_measured
+from chaoslab.metrics import LEAST_PROBES, RunMetrics, Span
+from chaoslab.records import Dose, Event, RunState
+from chaoslab.scenario import Metric, Slo
+from chaoslab.store import CAMPAIGN_FILE, Campaign, Run
+from chaoslab.verdict import Answer, Verdict, judge, overall
+from chaoslab.wording import plural
+
+RESULTS_VERSION: Final = 1
+NEVER_STARTED: Final = "never_started"
+_UNITS: Final = {"percent": "%", "seconds": "s", "ms": "ms"}
+_LATENCIES: Final = tuple(
+    f"{prefix}_{phase}_{name}_ms"
+    for prefix in ("latency", "failure_latency")
+    for phase in metrics.PHASES
+    for name in metrics.QUANTILES
+)
+ESTIMATES: Final = (
+    "mttr_seconds",
+    "error_rate_percent",
+    "availability_percent",
+    "latency_degradation_ms",
+    "recovery_time_seconds",
+    "first_success_seconds",
+    "longest_outage_seconds",
+    "downtime_seconds",
+    *_LATENCIES,
+)
+"""Keys of `ScenarioResult.estimates`, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excluded:
+    """A run that is not analysed, and why; `state` is how it ended, or "never_started"."""
+
+    scenario: str
+    repeat: int
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residue:
+    """Something that could not be reverted, and the command that undoes it; `repeat` is None if no run is known."""
+
+    scenario: str
+    repeat: int | None
+    step: str
+    reason: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenarioResult:
+    """One scenario over its usable runs.
+
+    Attributes:
+        planned: its entry in `campaign.json`: duration, parameters, mechanism.
+        runs: the usable runs, measured; `excluded` are the others.
+        doses: what was asked and delivered, of all runs in order.
+        estimates: by the names in `ESTIMATES`, all of them always; what was not measured has no value and a reason.
+        verdicts: one for each SLO.
+        reason: why there is no usable run, or empty.
+    """
+
+    name: str
+    type: str
+    intensity: str
+    planned: Mapping[str, Any]
+    runs: tuple[RunMetrics, ...]
+    excluded: tuple[Excluded, ...]
+    doses: tuple[Dose, ...]
+    estimates: Mapping[str, Estimate]
+    verdicts: tuple[Verdict, ...]
+    reason: str = ""
+
+    @property
+    def outcome(self) -> Answer:
+        """Fail if a blocking verdict failed, else inconclusive if one is or there is none, else pass."""
+        return overall(self.verdicts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """A campaign, analysed. `campaign` is its `campaign.json`; `scenarios` are in its order."""
+
+    campaign: Mapping[str, Any]
+    slos: tuple[Slo, ...]
+    scenarios: tuple[ScenarioResult, ...]
+    residue: tuple[Residue, ...]
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """All verdicts, scenario by scenario."""
+        return tuple(verdict for scenario in self.scenarios for verdict in scenario.verdicts)
+
+    @property
+    def excluded(self) -> tuple[Excluded, ...]:
+        """All runs that are not analysed."""
+        return tuple(run for scenario in self.scenarios for run in scenario.excluded)
+
+    @property
+    def outcome(self) -> Answer:
+        """Fail if a blocking verdict failed, else inconclusive if one is or there is none, else pass."""
+        return overall(self.verdicts)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row a verdict: what was judged, estimate with interval, threshold, outcome and reason."""
+        rows = [_verdict_row(scenario, verdict) for scenario in self.scenarios for verdict in scenario.verdicts]
+        return pd.DataFrame(rows, columns=list(_VERDICT_COLUMNS))
+
+    def run_table(self) -> pd.DataFrame:
+        """Return one row a usable run, with the metrics that are single numbers; not measured is missing."""
+        return pd.DataFrame([_run_row(run) for scenario in self.scenarios for run in scenario.runs])
+
+    def as_results(self) -> dict[str, Any]:
+        """Return what `chaos_results.json` holds: every estimate, every run, every dose."""
+        document = self._head() | {
+            "scenarios": [
+                _scenario_head(scenario)
+                | {
+                    "planned": scenario.planned,
+                    "estimates": {name: found.as_dict() for name, found in scenario.estimates.items()},
+                    "runs": [_run_fields(run) for run in scenario.runs],
+                    "doses": [dose.as_dict() for dose in scenario.doses],
+                }
+                for scenario in self.scenarios
+            ]
+        }
+        return _plain_object(document)
+
+    def as_validation(self) -> dict[str, Any]:
+        """Return what `resilience_validation.json` holds: the outcome and the verdicts it rests on."""
+        outcomes = [verdict.outcome for verdict in self.verdicts]
+        document = self._head() | {
+            "verdicts": {answer: outcomes.count(answer) for answer in get_args(Answer)},
+            "scenarios": [
+                _scenario_head(scenario) | {"verdicts": [verdict.as_dict() for verdict in scenario.verdicts]}
+                for scenario in self.scenarios
+            ],
+        }
+        return _plain_object(document)
+
+    def exit_code(self, fail_on_violation: bool = False) -> int:
+        """Return what a command that analysed this campaign ends with; the most urgent cause comes first.
+
+        6 something is still broken · 5 the campaign was stopped · 4 a fault was not delivered; and only if
+        `fail_on_violation`: 1 a blocking SLO is violated · 3 a blocking SLO could not be judged. A violation comes
+        before what could not be judged: more runs would not take it back. Otherwise 0.
+        """
+        states = {run.state for run in self.excluded}
+        if self.residue:
+            return 6
+        if RunState.ABORTED in states:
+            return 5
+        if RunState.NOT_DELIVERED in states:
+            return 4
+        return {"pass": 0, "fail": 1, "inconclusive": 3}[self.outcome] if fail_on_violation else 0
+
+    def _head(self) -> dict[str, Any]:
+        known = ("campaign", "started_at", "target", "target_build", "environment", "seed", "status", "reason")
+        return {
+            "results_version": RESULTS_VERSION,
+            **{name: self.campaign.get(name) for name in known},
+            "outcome": self.outcome,
+            "residue": [asdict(item) for item in self.residue],
+        }
+
+
+def analyse(campaign: Campaign, *, slos: Sequence[Slo] | None = None) -> Analysis:
+    """Measure, estimate and judge `campaign`; `slos` default to those it was run with.
+
+    Raises:
+        CampaignFolderError: the folder is damaged, or holds what cannot be.
+    """
+    meta = campaign.meta
+    objectives = _slos(meta) if slos is None else tuple(slos)
+    planned = _scenarios(meta)
+    strangers = sorted({run.scenario for run in campaign.runs} - set(planned))
+    if strangers:
+        raise CampaignFolderError(f"{campaign.path}: the events name {strangers[0]!r}, which {CAMPAIGN_FILE} does not")
+    return Analysis(
+        campaign=meta,
+        slos=objectives,
+        scenarios=tuple(_scenario(campaign, entry, objectives) for entry in planned.values()),
+        residue=_residue(campaign),
+    )
+
+
+def estimate(runs: Sequence[RunMetrics]) -> dict[str, Estimate]:
+    """Return the estimates over usable `runs`, by the names in `ESTIMATES`."""
+    n = len(runs)
+    trials = sum(run.requests for run in runs)
+    windows = [run.window_seconds for run in runs]
+    availability = intervals.proportion([run.up_seconds for run in runs], windows, trials=trials)
+    return {
+        "mttr_seconds": _mttr(runs),
+        "error_rate_percent": intervals.proportion(
+            [run.failed for run in runs], [run.requests for run in runs], trials=trials
+        ),
+        "availability_percent": availability,
+        "latency_degradation_ms": _over(
+            runs,
+            lambda run: run.latency_degradation_ms,
+            lambda values: intervals.mean_difference(values, unit="ms"),
+            lacking=f"{LEAST_PROBES['p95']} successes in both baseline and injection, which a p95 takes",
+        ),
+        "recovery_time_seconds": _timed([run.recovery for run in runs if run.recovery], "recovery"),
+        "first_success_seconds": _timed([run.first_success for run in runs], "success"),
+        "longest_outage_seconds": _longest_outage(runs),
+        "downtime_seconds": _downtime(availability, sum(windows) / n),
+        **{name: _latency(runs, name) for name in _LATENCIES},
+    }
+
+
+def _scenario(campaign: Campaign, entry: Mapping[str, Any], slos: Sequence[Slo]) -> ScenarioResult:
+    name, type_ = str(entry["name"]), str(entry["type"])
+    started = [run for run in campaign.runs if run.scenario == name]
+    measured, excluded = [], _never_started(campaign, name, started)
+    for run in started:
+        found = _measured(campaign, run, control=type_ == "control")
+        if isinstance(found, Excluded):
+            excluded.append(found)
+        else:
+            measured.append(found)
+    excluded.sort(key=lambda run: run.repeat)
+    measured.sort(key=lambda run: run.repeat)
+    reason = "" if measured else _why_none(excluded)
+    estimates = estimate(measured) if measured else {name: not_measured(reason, unit=_unit(name)) for name in ESTIMATES}
+    return ScenarioResult(
+        name=name,
+        type=type_,
+        intensity=str(entry.get("intensity", "")),
+        planned=entry,
+        runs=tuple(measured),
+        excluded=tuple(excluded),
+        doses=tuple(dose for run in started for dose in run.doses),
+        estimates=estimates,
+        verdicts=tuple(
+            judge(name, slo, estimates[slo.metric], nothing_to_see=_nothing_to_see(slo, measured)) for slo in slos
+        ),
+        reason=reason,
+    )
+
+
+def _measured(campaign: Campaign, run: Run, *, control: bool) -> RunMetrics | Excluded:
+    def excluded(reason: str, state: str = run.state) -> Excluded:
+        return Excluded(scenario=run.scenario, repeat=run.repeat, state=str(state), reason=reason)
+
+    problem = metrics.unusable(run, control=control)
+    if problem:
+        missed = run.state is RunState.COMPLETED and any(not dose.ok for dose in run.doses)
+        return excluded(problem, RunState.NOT_DELIVERED if missed else run.state)
+    found = metrics.measure(
+        run,
+        campaign.probes_of(run),
+        campaign.resources_of(run),
+        required=_required(campaign.meta),
+        probe=_probe(campaign.meta),
+    )
+    if found.requests == 0:
+        return excluded("no probe was sent during the injection")
+    if found.watched < metrics.LEAST_WATCHED:
+        return excluded(f"probes watched only {found.watched:.0%} of the injection")
+    return found
+
+
+def _never_started(campaign: Campaign, name: str, started: Iterable[Run]) -> list[Excluded]:
+    known = {run.repeat for run in started}
+    planned = {int(repeat) for scenario, repeat in campaign.meta.get("order", ()) if scenario == name}
+    return [
+        Excluded(scenario=name, repeat=repeat, state=NEVER_STARTED, reason="never started")
+        for repeat in sorted(planned - known)
+    ]
+
+
+def _why_none(excluded: Sequence[Excluded]) -> str:
+    if not excluded:
+        return "no run was planned"
+    reasons = list(dict.fromkeys(run.reason for run in excluded))
+    return f"none of {plural(len(excluded), 'run')} can be used: {'; '.join(reasons)}"
+
+
+def _nothing_to_see(slo: Slo, runs: Sequence[RunMetrics]) -> str:
+    """A fault that was delivered and caused no outage was measured: there was nothing to repair."""
+    if slo.metric != "mttr_seconds" or not runs or any(run.outages for run in runs):
+        return ""
+    return f"no outage in {plural(len(runs), 'run')}: there was nothing to repair"
+
+
+def _mttr(runs: Sequence[RunMetrics]) -> Estimate:
+    spans = [run.mttr for run in runs if run.mttr]
+    quiet = len(runs) - len(spans)
+    if not spans:
+        reason = f"no outage in {plural(quiet, 'run')}"
+        if len(runs) < intervals.FEWEST_RUNS:
+            reason += f": that needs at least {intervals.FEWEST_RUNS} to mean something"
+        return not_measured(reason, unit="s", method=intervals.RESTRICTED_MEAN, n=len(runs))
+    found = _timed(spans, "recovery")
+    return _noted(found, f"{quiet} of {len(runs)} runs had no outage" if quiet else "")
+
+
+def _timed(spans: Sequence[Span], event: str) -> Estimate:
+    return intervals.restricted_mean([span.seconds for span in spans], [span.censored for span in spans], event=event)
+
+
+def _longest_outage(runs: Sequence[RunMetrics]) -> Estimate:
+    found = _timed([run.longest_outage for run in runs], "end of the longest outage")
+    return (
+        found if any(run.outages for run in runs) else replace(found, reason=f"no outage in {plural(found.n, 'run')}")
+    )
+
+
+def _downtime(availability: Estimate, window: float) -> Estimate:
+    """Downtime is the complement of availability, over an injection of `window` seconds (the mean of the runs)."""
+
+    def down(percent: float | None) -> float | None:
+        return None if percent is None else window * (100 - percent) / 100
+
+    return replace(
+        availability,
+        value=down(availability.value),
+        low=down(availability.high),
+        high=down(availability.low),
+        unit="s",
+        method=f"{availability.method}, of availability × {window:.3g} s",
+        scale="identity",
+        spread=None,
+    )
+
+
+def _latency(runs: Sequence[RunMetrics], name: str) -> Estimate:
+    what = "failures" if name.startswith("failure") else "successes"
+    *_, phase, quantile_name, _unit = name.split("_")
+
+    def quantile(run: RunMetrics) -> float | None:
+        found = run.latency[name]
+        return None if found is None else max(found, 0.001)  # the clock's resolution: a logarithm wants no zero
+
+    return _over(
+        runs,
+        quantile,
+        lambda values: intervals.mean_log(values, unit="ms"),
+        lacking=f"the {LEAST_PROBES[quantile_name]} {what} during {phase} that a {quantile_name} takes",
+    )
+
+
+def _over(
+    runs: Sequence[RunMetrics],
+    of: Callable[[RunMetrics], float | None],
+    method: Callable[[list[float]], Estimate],
+    *,
+    lacking: str,
+) -> Estimate:
+    """Apply `method` to the runs' own values; runs that have none are counted in the reason."""
+    values = [value for run in runs if (value := of(run)) is not None]
+    if not values:
+        return replace(method([]), reason=f"no run had {lacking}")
+    lost = len(runs) - len(values)
+    return _noted(method(values), f"{lost} of {len(runs)} runs had not {lacking}" if lost else "")
+
+
+def _noted(found: Estimate, note: str) -> Estimate:
+    return replace(found, reason="; ".join(part for part in (found.reason, note) if part))
+
+
+def _unit(name: str) -> str:
+    return _UNITS[name.rpartition("_")[2]]
+
+
+def _residue(campaign: Campaign) -> tuple[Residue, ...]:
+    """What was not undone: steps whose last undo failed, and what the campaign itself says it left behind."""
+    left: dict[tuple[str, int, str], Residue] = {}
+    for run in campaign.runs:
+        for step in run.steps:
+            key = (run.scenario, run.repeat, str(step["step"]))
+            if step["event"] == Event.UNDO_FAILED:
+                detail = step["detail"]
+                left[key] = Residue(
+                    scenario=run.scenario,
+                    repeat=run.repeat,
+                    step=key[2],
+                    reason=str(detail.get("reason", "")),
+                    command=str(detail.get("command", "")),
+                )
+            elif step["event"] == Event.UNDONE:
+                left.pop(key, None)
+    if not left and campaign.meta.get("status") == "not_reverted":
+        commands = "; ".join(map(str, campaign.meta.get("commands", ())))
+        reason = str(campaign.meta.get("reason", ""))
+        return (Residue(scenario="", repeat=None, step="", reason=reason, command=commands),)
+    return tuple(left.values())
+
+
+def _scenarios(meta: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    try:
+        planned = {str(entry["name"]): entry for entry in meta["scenarios"] if entry["type"]}
+    except (KeyError, TypeError) as error:
+        raise CampaignFolderError(f"{CAMPAIGN_FILE}: 'scenarios' must be a list of name and type: {error!r}") from error
+    return planned
+
+
+def _slos(meta: Mapping[str, Any]) -> tuple[Slo, ...]:
+    try:
+        found = tuple(Slo(**fields) for fields in meta["slos"])
+    except (KeyError, TypeError) as error:
+        raise CampaignFolderError(f"{CAMPAIGN_FILE}: 'slos' must be a list of objectives: {error!r}") from error
+    for slo in found:
+        if slo.metric not in get_args(Metric) or slo.comparison not in ("<=", ">="):
+            accepted = ", ".join(get_args(Metric))
+            raise CampaignFolderError(
+                f"{CAMPAIGN_FILE}: the objective {slo.metric!r} {slo.comparison!r} is not known; accepted: {accepted}"
+            )
+    return found
+
+
+def _required(meta: Mapping[str, Any]) -> int:
+    required = meta.get("required_health_checks", 3)
+    if not isinstance(required, int) or required < 1:
+        raise CampaignFolderError(f"{CAMPAIGN_FILE}: required_health_checks is {required!r}; accepted: 1 or more")
+    return required
+
+
+def _probe(meta: Mapping[str, Any]) -> str:
+    probe = meta.get("probe")
+    return str(probe["name"]) if isinstance(probe, Mapping) and "name" in probe else metrics.HEALTH
+
+
+_VERDICT_COLUMNS: Final = (
+    "scenario",
+    "type",
+    "intensity",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "unit",
+    "n",
+    "comparison",
+    "threshold",
+    "severity",
+    "outcome",
+    "repeats_needed",
+    "reason",
+    "method",
+)
+
+
+def _verdict_row(scenario: ScenarioResult, verdict: Verdict) -> dict[str, Any]:
+    shown = verdict.estimate.as_dict() | verdict.as_dict() | {"type": scenario.type, "intensity": scenario.intensity}
+    return {name: shown[name] for name in _VERDICT_COLUMNS}
+
+
+def _run_row(run: RunMetrics) -> dict[str, Any]:
+    mttr, recovery = run.mttr, run.recovery
+    return {
+        "scenario": run.scenario,
+        "repeat": run.repeat,
+        "requests": run.requests,
+        "failed": run.failed,
+        "unsent": run.unsent,
+        "outages": len(run.outages),
+        "error_rate_percent": run.error_rate_percent,
+        "availability_percent": run.availability_percent,
+        "downtime_seconds": run.down_seconds,
+        "mttr_seconds": mttr.seconds if mttr else None,
+        "mttr_censored": mttr.censored if mttr else None,
+        "recovery_time_seconds": recovery.seconds if recovery else None,
+        "recovery_censored": recovery.censored if recovery else None,
+        "first_success_seconds": run.first_success.seconds,
+        "first_success_censored": run.first_success.censored,
+        "longest_outage_seconds": run.longest_outage.seconds,
+        "longest_good_streak": run.longest_good_streak,
+        "latency_degradation_ms": run.latency_degradation_ms,
+        **run.latency,
+    }
+
+
+def _run_fields(run: RunMetrics) -> dict[str, Any]:
+    return asdict(run) | {
+        "error_rate_percent": run.error_rate_percent,
+        "availability_percent": run.availability_percent,
+        "up_seconds": run.up_seconds,
+    }
+
+
+def _scenario_head(scenario: ScenarioResult) -> dict[str, Any]:
+    return {
+        "name": scenario.name,
+        "type": scenario.type,
+        "intensity": scenario.intensity,
+        "outcome": scenario.outcome,
+        "reason": scenario.reason,
+        "usable_runs": len(scenario.runs),
+        "excluded_runs": [asdict(run) for run in scenario.excluded],
+    }
+
+
+def _plain_object(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): _plain(value) for key, value in fields.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` as JSON has it: no tuples, no NaN, no infinity."""
+    if isinstance(value, Mapping):
+        return _plain_object(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

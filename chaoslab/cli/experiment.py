@@ -1,0 +1,214 @@
+"""`chaoslab run` and `chaoslab demo`."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from chaoslab.cli import verbose_option
+
+DEMO_SCENARIOS: Final = (
+    "Control (no fault)",
+    "Light CPU Stress",
+    "Application Container Restart",
+    "Database Brief Outage",
+)
+DEMO_SCALE: Final = 0.1
+DEMO_RATE_HZ: Final = 50.0
+_TICK_SECONDS: Final = 0.1
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="Scenario file; the shipped one by default.")
+@click.option("--suite", "suites", multiple=True, help="Suite to run (repeatable); 'all' is every scenario.")
+@click.option("--scenario", "names", multiple=True, help="Scenario to run (repeatable).")
+@click.option("--intensity", type=click.Choice(["light", "medium", "heavy"]), help="Only scenarios of this level.")
+@click.option(
+    "--target", required=True, help="URL of the service; the health check's endpoint is added to a bare host."
+)
+@click.option("--environment", help="Environment of the scenario file: its SLOs and its allowed scenarios.")
+@click.option("--repeats", default=3, show_default=True, help="Runs of each scenario; intervals need at least 3.")
+@click.option("--duration-scale", default=1.0, show_default=True, help="Factor on every duration.")
+@click.option("--probe-rate", default=20.0, show_default=True, help="Probes a second.")
+@click.option("--seed", type=int, help="Seed of the order of runs; drawn and recorded by default.")
+@click.option("--output", type=click.Path(path_type=Path), help="Campaign folder, new or empty.")
+@click.option("--dry-run", is_flag=True, help="Print the exact commands, and change nothing.")
+@click.option("--yes", is_flag=True, help="Confirm destructive scenarios.")
+@click.option("--allow-commands", is_flag=True, help="Let the scenario file run the commands that it names.")
+@click.option("--fail-on-violation", is_flag=True, help="Exit 1 when an SLO is violated, 3 when it is inconclusive.")
+@verbose_option
+def run(**options: Any) -> int:
+    """Run a campaign against a target, judge it, and write its folder."""
+    from chaoslab import experiment
+
+    request = _request(options)
+    prepared = experiment.prepare(request)
+    if options["dry_run"]:
+        _rehearse(prepared, options["output"])
+        return 0
+    folder = options["output"] or _new_folder(options["suites"])
+    experiment.require_answer(prepared)
+    with experiment.protected(prepared.name) as session:
+        stop = _perform(prepared, folder, session)
+    return _conclude(folder, stop, fail_on_violation=options["fail_on_violation"])
+
+
+def _request(options: dict[str, Any]) -> Any:
+    from chaoslab import experiment, scenario, scenario_file, share
+
+    source = options["config"] or share.scenario_file()
+    file = scenario_file.load(source)
+    chosen = scenario.select(file, suites=options["suites"], names=options["names"], intensity=options["intensity"])
+    request = experiment.Request(
+        file=file,
+        source=source,
+        scenarios=chosen,
+        target=options["target"],
+        environment=options["environment"],
+        repeats=options["repeats"],
+        duration_scale=options["duration_scale"],
+        rate_hz=options["probe_rate"],
+        seed=options["seed"],
+        confirmed=options["yes"] or options["dry_run"],
+        allow_commands=options["allow_commands"],
+    )
+    return _confirmed(request)
+
+
+def _confirmed(request: Any) -> Any:
+    """Ask for the target's host to be typed where a confirmation is needed and somebody is there to type it."""
+    from dataclasses import replace
+    from urllib.parse import urlsplit
+
+    from chaoslab import experiment
+
+    needed = experiment.needs_confirmation(request)
+    if request.confirmed or not needed or not sys.stdin.isatty():
+        return request
+    host = urlsplit(request.target).hostname or ""
+    click.echo(f"{', '.join(needed)} will hit {request.target}.", err=True)
+    typed = click.prompt(f"Type the target's host ({host}) to go on", default="", show_default=False, err=True)
+    return replace(request, confirmed=typed == host and host != "")
+
+
+def _new_folder(suites: tuple[str, ...]) -> Path:
+    name = "-".join(suites) or "campaign"
+    return Path("campaigns") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+
+
+def _rehearse(prepared: Any, output: Path | None) -> None:
+    from chaoslab import experiment
+
+    click.echo(
+        f"DRY RUN: nothing is done to {prepared.where.url}; the campaign would take {prepared.plan.seconds:.0f} s"
+    )
+    for planned, injection, route in experiment.rehearse(prepared):
+        click.echo(
+            f"\n{planned.index + 1}. {planned.scenario.name}, repeat {planned.repeat}: "
+            f"{planned.baseline:g} s baseline, {planned.injection:g} s injection ({injection.mechanism}), "
+            f"{planned.recovery:g} s recovery"
+        )
+        for step in (*((route.step,) if route else ()), *injection.steps):
+            click.echo(f"   do        {shlex.join(step.do)}")
+            if step.evidence:
+                click.echo(f"   evidence  {shlex.join(step.evidence)}")
+            click.echo(f"   undo      {shlex.join(step.undo)}")
+    if output is not None:
+        experiment.record_rehearsal(prepared, output)
+        click.echo(f"\n{output} holds the dry run; it cannot be analysed as real")
+
+
+def _perform(prepared: Any, folder: Path, session: Any) -> Exception | None:
+    """Run the campaign; return what stopped it, so that what was recorded is still analysed."""
+    from chaoslab import experiment, progress
+    from chaoslab.errors import ChaoslabError
+
+    experiment.begin(prepared, folder, session)
+    with progress.reporter() as report:
+        try:
+            experiment.perform(prepared, folder, session, report=report)
+        except ChaoslabError as stop:
+            return stop
+    return None
+
+
+def _conclude(folder: Path, stop: Exception | None, *, fail_on_violation: bool, html: bool = False) -> int:
+    """Analyse what was recorded, print it, and return the exit code; what stopped the campaign goes first."""
+    from chaoslab import report
+    from chaoslab.cli.analysis import print_analysis
+
+    analysis = report.write_all(folder)
+    print_analysis(analysis)
+    if html:
+        click.echo(f"\nreport: {report.write_page(folder).resolve()}")
+    else:
+        click.echo(f"\ncampaign: {folder}   (`chaoslab report {shlex.quote(str(folder))}` renders it)")
+    if stop is not None:
+        raise stop
+    code: int = analysis.exit_code(fail_on_violation=fail_on_violation)
+    return code
+
+
+@click.command()
+@click.option("--build", type=click.Choice(["fragile", "resilient"]), default="fragile", show_default=True)
+@click.option("--serve", is_flag=True, help="Keep the shop running for exploring, until interrupted.")
+@click.option("--port", default=0, help="Port of the shop on loopback; a free one by default.")
+@click.option("--repeats", default=3, show_default=True, help="Runs of each scenario.")
+@click.option("--seed", type=int, help="Seed of the order of runs.")
+@click.option("--output", type=click.Path(path_type=Path), help="Campaign folder, new or empty.")
+@verbose_option
+def demo(build: str, serve: bool, port: int, repeats: int, seed: int | None, output: Path | None, **_: Any) -> int:
+    """Break the embedded shop (a web service with a PostgreSQL), measure it, and render the report.
+
+    The shop binds loopback only, and nothing of it is left behind however this ends. --serve keeps it running instead.
+    """
+    if serve:
+        return _serve(build, port)
+    from chaoslab import experiment, scenario, scenario_file, share, store
+    from chaoslab.demo.stage import open_shop
+
+    folder = output or Path("campaigns") / f"{datetime.now():%Y%m%d-%H%M%S}-demo"
+    store.require_empty(folder)
+    source = share.scenario_file()
+    file = scenario_file.load(source)
+    name = f"demo-{secrets.token_hex(4)}"
+    with experiment.protected(name) as session, open_shop(session, build=build, port=port) as url:
+        request = experiment.Request(
+            file=file,
+            source=source,
+            scenarios=scenario.select(file, names=DEMO_SCENARIOS),
+            target=url,
+            repeats=repeats,
+            duration_scale=DEMO_SCALE,
+            rate_hz=DEMO_RATE_HZ,
+            seed=seed,
+            notes={"demo": f"embedded target, {build} build"},
+        )
+        prepared = experiment.prepare(request)
+        click.echo(
+            f"breaking the {build} shop at {url}: {len(prepared.plan.runs)} runs, about {prepared.plan.seconds:.0f} s "
+            f"(durations scaled by {DEMO_SCALE:g})"
+        )
+        stop = _perform(prepared, folder, session)
+    return _conclude(folder, stop, fail_on_violation=False, html=True)
+
+
+def _serve(build: str, port: int) -> int:
+    from chaoslab import experiment
+    from chaoslab.demo.stage import open_shop
+
+    name = f"demo-{secrets.token_hex(4)}"
+    with experiment.protected(name) as session, open_shop(session, build=build, port=port) as url:
+        click.echo(f"the {build} shop runs at {url}   (Ctrl-C stops it)")
+        click.echo(f"break it from another terminal:   chaoslab run --target {url} --suite infrastructure_test")
+        while True:
+            session.interrupts.check()
+            session.guardian.check()
+            time.sleep(_TICK_SECONDS)

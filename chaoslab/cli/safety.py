@@ -1,0 +1,94 @@
+"""`chaoslab recover` and `chaoslab doctor`."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import click
+
+from chaoslab.cli import console, json_option, print_json, verbose_option
+from chaoslab.errors import NotReverted
+
+
+@click.command()
+@click.option("--list", "only_list", is_flag=True, help="Show what a dead process left behind, and change nothing.")
+@json_option
+@verbose_option
+def recover(only_list: bool, as_json: bool, **_: Any) -> None:
+    """Revert whatever a dead process left behind.
+
+    Every fault and every embedded target is journalled before it is started; this reads the journals of processes that
+    are gone and runs what undoes their open steps. Exit 6 when something could not be reverted.
+    """
+    from chaoslab.hosts import LocalHost
+    from chaoslab.journal import leftovers
+    from chaoslab.undo import undo_all
+
+    journals = leftovers()
+    found = [
+        {"journal": journal.path.stem, "step": left.step.name, "undo": shlex.join(left.step.undo)}
+        for journal in journals
+        for left in journal.open_steps()
+    ]
+    if as_json:
+        print_json(found)
+    else:
+        for left in found:
+            click.echo(f"{left['step']}   undo: {left['undo']}")
+        if not found:
+            click.echo("nothing is left behind")
+    if only_list:
+        return
+    failures: list[NotReverted] = []
+    for journal in journals:
+        try:
+            undo_all(journal, LocalHost())
+        except NotReverted as failure:
+            failures.append(failure)
+        else:
+            journal.close()
+    if failures:
+        commands = [command for failure in failures for command in failure.commands]
+        raise NotReverted("; ".join(map(str, failures)), commands=commands)
+    if found and not as_json:
+        click.echo(f"reverted: {len(found)}")
+
+
+@click.command()
+@json_option
+@verbose_option
+def doctor(as_json: bool, **_: Any) -> None:
+    """Say what can be injected on this machine, by which mechanism, what is missing and how to get it."""
+    rows = _survey()
+    if as_json:
+        print_json(rows)
+        return
+    from rich.table import Table
+
+    table = Table("failure type", "mechanism", "usable here", "what is missing", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(row["type"], row["mechanism"], "yes" if row["usable"] else "no", row["missing"])
+    console().print(table)
+
+
+def _survey() -> list[dict[str, Any]]:
+    from chaoslab.faults import MECHANISMS, Surroundings
+    from chaoslab.hosts import LocalHost
+
+    here = Surroundings(host=LocalHost(), url="", target=None, target_is_local=True)
+    rows = []
+    for kind, mechanisms in MECHANISMS.items():
+        for mechanism in mechanisms:
+            obstacle = mechanism.obstacle(None, here)
+            rows.append(
+                {
+                    "type": kind,
+                    "mechanism": mechanism.name,
+                    "usable": obstacle is None,
+                    "missing": str(obstacle) if obstacle else "",
+                }
+            )
+        if not mechanisms:
+            rows.append({"type": kind, "mechanism": "none", "usable": False, "missing": "not built yet: it is refused"})
+    return rows

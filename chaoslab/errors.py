@@ -1,0 +1,87 @@
+"""Everything that chaoslab raises on purpose, and the exit code each one ends the command with.
+
+    ChaoslabError                     2
+    ├── UsageError                    2   an option or a name that cannot be used
+    │   ├── ScenarioFileError         2   a scenario file that cannot be read: file, line, what is accepted
+    │   └── CampaignFolderError       2   a campaign folder that cannot be read or written
+    ├── Inconclusive                  3   nothing could be concluded, for a reason that is named
+    ├── NotDelivered                  4   a fault could not be delivered
+    ├── Aborted                       5   an abort condition stopped the campaign; everything was reverted
+    ├── NotReverted                   6   something could not be reverted; carries the commands that undo it
+    └── Interrupted             130 143 129   INT, TERM or HUP; everything was reverted
+
+A message is one sentence: what is wrong, what was found, what is accepted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import signal
+from collections.abc import Iterable
+
+
+class ChaoslabError(Exception):
+    """Root of the tree; `exit_code` is what the command line ends with."""
+
+    exit_code = 2
+
+
+class UsageError(ChaoslabError):
+    """An option, name or value that cannot be used."""
+
+
+class ScenarioFileError(UsageError):
+    """A scenario file that cannot be read."""
+
+
+class CampaignFolderError(UsageError):
+    """A campaign folder that cannot be read or written."""
+
+
+class Inconclusive(ChaoslabError):
+    """Nothing could be concluded."""
+
+    exit_code = 3
+
+
+class NotDelivered(ChaoslabError):
+    """A fault could not be delivered on this machine."""
+
+    exit_code = 4
+
+
+class Aborted(ChaoslabError):
+    """An abort condition stopped the campaign; everything was reverted."""
+
+    exit_code = 5
+
+
+class NotReverted(ChaoslabError):
+    """Something is still broken; `commands` undo it by hand."""
+
+    exit_code = 6
+
+    def __init__(self, message: str, *, commands: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.commands = tuple(commands)
+
+
+class Interrupted(ChaoslabError):
+    """A signal ended the campaign; everything was reverted."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(signum).name}; everything was reverted")
+        self.exit_code = 128 + signum
+
+
+def nearest(found: str, accepted: Iterable[str]) -> str:
+    """Return a hint that names the accepted value closest to `found`, or an empty string.
+
+    >>> nearest("smoke_tset", ["smoke_test", "all"])
+    " (did you mean 'smoke_test'?)"
+    >>> nearest("zzz", ["smoke_test", "all"])
+    ''
+    """
+    names = {name.lower(): name for name in accepted}
+    match = difflib.get_close_matches(found.lower(), names, n=1, cutoff=0.55)
+    return f" (did you mean {names[match[0]]!r}?)" if match else ""

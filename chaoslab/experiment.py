@@ -1,0 +1,431 @@
+"""An experiment from request to campaign folder: what the command line, the demo and the notebooks call."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import secrets
+import shlex
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import psutil
+
+from chaoslab import probe, progress, share, store, targets
+from chaoslab.errors import Aborted, ChaoslabError, Interrupted, NotDelivered, NotReverted, UsageError
+from chaoslab.faults import Injection, Mechanism, Route, Surroundings, choose
+from chaoslab.guardian import Guardian
+from chaoslab.hosts import LocalHost
+from chaoslab.interrupts import SIGNALS, Interrupts
+from chaoslab.journal import Journal, boot_id
+from chaoslab.plan import Plan, PlannedRun, make_plan, probe_url, redacted
+from chaoslab.records import SCHEMA_VERSION
+from chaoslab.runner import Laboratory, Progress, Watch, run_campaign
+from chaoslab.scenario import AnyScenario, Intensity, ScenarioFile, Slo, resolve_slos, select
+from chaoslab.scenario_file import load
+from chaoslab.undo import undo_all
+
+PRODUCTION: Final = "production"
+DEFAULT_REPEATS: Final = 3
+DEFAULT_RATE_HZ: Final = 20.0
+_HIGHEST_RATE_HZ: Final = 2000.0
+_RECORDED_PACKAGES: Final = ("chaoslab", "numpy", "pandas", "pyarrow", "scipy", "psutil")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a user asks for. `source` is where `file` came from, for the record."""
+
+    file: ScenarioFile
+    source: Path
+    scenarios: tuple[AnyScenario, ...]
+    target: str
+    environment: str | None = None
+    repeats: int = DEFAULT_REPEATS
+    duration_scale: float = 1.0
+    rate_hz: float = DEFAULT_RATE_HZ
+    seed: int | None = None
+    confirmed: bool = False
+    allow_commands: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A request that passed every check that needs no injection.
+
+    The anchor is one instant on both clocks (nanoseconds); every record counts from it.
+    """
+
+    request: Request
+    name: str
+    anchor_ns: int
+    anchor_wall_ns: int
+    plan: Plan
+    watch: Watch
+    where: Surroundings
+    mechanisms: dict[str, Mechanism]
+    slos: tuple[Slo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A journal with its guardian, and the signals that end the work in order."""
+
+    journal: Journal
+    guardian: Guardian
+    interrupts: Interrupts
+
+
+@contextmanager
+def protected(name: str, *, signals: bool = True) -> Iterator[Session]:
+    """Open a journal under guard; whatever is still open at the end is undone.
+
+    With `signals`, INT, TERM and HUP are noted for `session.interrupts.check`; without, they act as they did before.
+
+    Raises:
+        NotReverted: something could not be undone; its journal stays for `chaoslab recover`.
+    """
+    with Interrupts(SIGNALS if signals else ()) as interrupts:
+        journal = Journal.create(name)
+        try:
+            guardian = Guardian(journal)
+        except BaseException:
+            journal.close()
+            raise
+        try:
+            yield Session(journal, guardian, interrupts)
+        finally:
+            try:
+                undo_all(journal, LocalHost())
+                journal.close()
+            finally:
+                guardian.dismiss()
+
+
+def prepare(request: Request) -> Prepared:
+    """Check a request against the machine, the environment and the target; nothing is injected.
+
+    Raises:
+        UsageError: a value out of range, a target that does not answer, a scenario the environment does not allow.
+        NotDelivered: a fault that no mechanism can deliver here.
+    """
+    if not 0.1 <= request.rate_hz <= _HIGHEST_RATE_HZ:
+        raise UsageError(f"--probe-rate is {request.rate_hz:g}; accepted: 0.1 to {_HIGHEST_RATE_HZ:g} probes a second")
+    slos = resolve_slos(request.file, request.environment)
+    _guard_environment(request)
+    seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+    plan = make_plan(
+        request.file,
+        request.scenarios,
+        repeats=request.repeats,
+        seed=seed,
+        duration_scale=request.duration_scale,
+    )
+    watch = _watch(request, slos)
+    where = Surroundings(
+        host=LocalHost(),
+        url=redacted(request.target),
+        target=targets.find(request.target),
+        target_is_local=is_local(request.target),
+        allow_commands=request.allow_commands,
+    )
+    return Prepared(
+        request=request,
+        name=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
+        anchor_ns=time.monotonic_ns(),
+        anchor_wall_ns=time.time_ns(),
+        plan=plan,
+        watch=watch,
+        where=where,
+        mechanisms=_choose_all(request.scenarios, where),
+        slos=slos,
+    )
+
+
+def _choose_all(scenarios: Sequence[AnyScenario], where: Surroundings) -> dict[str, Mechanism]:
+    chosen: dict[str, Mechanism] = {}
+    refusals: list[str] = []
+    for scenario in scenarios:
+        try:
+            chosen[scenario.name] = choose(scenario, where)
+        except NotDelivered as refusal:
+            refusals.append(str(refusal))
+    if refusals:
+        raise NotDelivered("\n".join(refusals))
+    return chosen
+
+
+def _watch(request: Request, slos: Sequence[Slo]) -> Watch:
+    file = request.file
+    tolerated = next(slo.threshold for slo in slos if slo.metric == "error_rate_percent")
+    return Watch(
+        url=probe_url(request.target, file.monitoring.health_check.endpoint),
+        rate_hz=request.rate_hz,
+        timeout=file.monitoring.health_check.timeout,
+        sampling=file.monitoring.sampling_interval,
+        steady_error_percent=tolerated,
+        abort=file.safety.abort_conditions,
+        check_interval=file.monitoring.health_check.interval,
+        limit=file.safety.max_total_duration_seconds,
+    )
+
+
+def _guard_environment(request: Request) -> None:
+    environment = request.file.environment(request.environment)
+    allowed = environment.allowed_scenarios
+    if allowed is None and request.environment == PRODUCTION:
+        raise UsageError("the environment production names no allowed_scenarios, so none may run there")
+    if allowed is not None:
+        known = {name.lower() for name in allowed}
+        refused = [scenario.name for scenario in request.scenarios if scenario.name.lower() not in known]
+        if refused:
+            raise UsageError(
+                f"not allowed in the environment {request.environment}: {', '.join(refused)}; "
+                f"allowed: {', '.join(allowed)}"
+            )
+    if not request.confirmed and (needed := needs_confirmation(request)):
+        raise UsageError(f"{', '.join(needed)} need a confirmation here: give --yes")
+
+
+def needs_confirmation(request: Request) -> tuple[str, ...]:
+    """Return the names of the scenarios that run only with --yes or a typed confirmation."""
+    rule = request.file.safety.require_confirmation
+    return tuple(
+        scenario.name
+        for scenario in request.scenarios
+        if rule is True
+        or (isinstance(rule, tuple) and scenario.type in rule)
+        or (request.environment == PRODUCTION and scenario.destructive)
+    )
+
+
+def is_local(url: str) -> bool:
+    """Whether the host of `url` is this machine: a loopback address, or one of its own."""
+    host = urlsplit(url).hostname or ""
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    own = {address.address.partition("%")[0] for part in psutil.net_if_addrs().values() for address in part}
+    return all(ip_address(str(address).partition("%")[0]).is_loopback or address in own for address in found)
+
+
+def rehearse(prepared: Prepared) -> list[tuple[PlannedRun, Injection, Route | None]]:
+    """Return each run with the steps it would take, and its way round; nothing is done, not even a probe.
+
+    Raises:
+        NotDelivered: a victim is gone.
+    """
+    rehearsed = []
+    for planned in prepared.plan.runs:
+        mechanism = prepared.mechanisms[planned.scenario.name]
+        route = mechanism.route(prepared.where, seconds=planned.seconds, token="DRY-RUN")
+        where = replace(prepared.where, route=route, seed=prepared.plan.seed + planned.index)
+        injection = mechanism.inject(planned.scenario, where, seconds=planned.injection, token="DRY-RUN")
+        rehearsed.append((planned, injection, route))
+    return rehearsed
+
+
+def record_rehearsal(prepared: Prepared, folder: Path) -> None:
+    """Write a campaign folder that says it is a dry run, so that nothing can analyse it as real.
+
+    Raises:
+        CampaignFolderError: the folder cannot be written, or is not empty.
+    """
+    steps = [
+        {
+            "run": planned.index,
+            "scenario": planned.scenario.name,
+            "route": asdict(route) if route else None,
+            "steps": [asdict(step) for step in injection.steps],
+        }
+        for planned, injection, route in rehearse(prepared)
+    ]
+    store.create(folder, describe(prepared) | {"dry_run": True, "rehearsal": steps})
+
+
+def require_answer(prepared: Prepared) -> None:
+    """Raise UsageError when nothing at all answers at the target: there is nobody to hurt, and nothing to measure."""
+    check = probe.check(prepared.watch.url, timeout=prepared.watch.timeout)
+    if not check.reachable:
+        raise UsageError(f"the target {redacted(prepared.watch.url)} does not answer: {check.reason}")
+
+
+def perform(
+    prepared: Prepared, folder: Path, session: Session, *, report: Callable[[Progress], None] = lambda _: None
+) -> None:
+    """Run the campaign into `folder`, which `begin` has made; its outcome is written to `campaign.json`.
+
+    Raises:
+        Aborted, Interrupted, NotReverted, ChaoslabError: as `runner.run_campaign`; the record is kept.
+    """
+    outcome: Mapping[str, Any] = {"status": "finished", "reason": ""}
+    try:
+        run_campaign(
+            Laboratory(
+                folder=folder,
+                campaign=prepared.name,
+                anchor_ns=prepared.anchor_ns,
+                plan=prepared.plan,
+                watch=prepared.watch,
+                where=prepared.where,
+                mechanisms=prepared.mechanisms,
+                journal=session.journal,
+                guardian=session.guardian,
+                interrupts=session.interrupts,
+                report=report,
+            )
+        )
+    except (Aborted, Interrupted) as stop:
+        outcome = {"status": "stopped", "reason": str(stop)}
+        raise
+    except NotReverted as residue:
+        outcome = {"status": "not_reverted", "reason": str(residue), "commands": list(residue.commands)}
+        raise
+    except ChaoslabError as error:
+        outcome = {"status": "failed", "reason": str(error)}
+        raise
+    finally:
+        store.update(folder, **outcome, finished_at=datetime.now(UTC).isoformat())
+
+
+def begin(prepared: Prepared, folder: Path, session: Session) -> None:
+    """Make the campaign folder, with the session's journal in it.
+
+    Raises:
+        CampaignFolderError: it cannot be written, or is not empty.
+    """
+    store.create(folder, describe(prepared))
+    session.journal.attach(folder)
+
+
+def describe(prepared: Prepared) -> dict[str, Any]:
+    """Return `campaign.json`: all that is needed to understand the tables, and to run the same again."""
+    request, plan = prepared.request, prepared.plan
+    file = request.file.model_dump(mode="json")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "campaign": prepared.name,
+        "dry_run": False,
+        "status": "running",
+        "reason": "",
+        "started_at": datetime.now(UTC).isoformat(),
+        "anchor": {"monotonic_ns": prepared.anchor_ns, "wall_ns": prepared.anchor_wall_ns, "boot_id": boot_id()},
+        "target": redacted(request.target),
+        "target_build": prepared.where.target.build if prepared.where.target else None,
+        "target_name": prepared.where.target.name if prepared.where.target else None,
+        "environment": request.environment,
+        "probe": {
+            "name": "health",
+            "url": redacted(prepared.watch.url),
+            "rate_hz": request.rate_hz,
+            "timeout_seconds": prepared.watch.timeout,
+        },
+        "seed": plan.seed,
+        "repeats": plan.repeats,
+        "duration_scale": plan.duration_scale,
+        "cooldown_seconds": plan.cooldown,
+        "scenarios": [_scenario(scenario, prepared) for scenario in request.scenarios],
+        "order": [[run.scenario.name, run.repeat] for run in plan.runs],
+        "slos": [asdict(slo) for slo in prepared.slos],
+        "required_health_checks": request.file.slo_targets.recovery.required_health_checks,
+        "configuration": {
+            "file": request.source.name,
+            "sha256": hashlib.sha256(repr(sorted(file.items())).encode()).hexdigest(),
+            "safety": file["safety"],
+            "phases": file["phases"],
+        },
+        "host": _host(),
+        "versions": {name: metadata.version(name) for name in _RECORDED_PACKAGES},
+        "command_line": shlex.join([Path(sys.argv[0]).name, *map(_redacted_argument, sys.argv[1:])]),
+        "notes": dict(request.notes),
+    }
+
+
+def _scenario(scenario: AnyScenario, prepared: Prepared) -> dict[str, Any]:
+    planned = next(run for run in prepared.plan.runs if run.scenario.name == scenario.name)
+    return {
+        **scenario.model_dump(mode="json"),
+        "mechanism": prepared.mechanisms[scenario.name].name,
+        "phases": {"baseline": planned.baseline, "injection": planned.injection, "recovery": planned.recovery},
+    }
+
+
+def _host() -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "stress_ng": shutil.which("stress-ng") is not None,
+    }
+
+
+def _redacted_argument(argument: str) -> str:
+    option, equals, value = argument.partition("=")
+    if equals and "://" in value:
+        return f"{option}={redacted(value)}"
+    return redacted(argument) if "://" in argument else argument
+
+
+def run(
+    *,
+    target: str,
+    scenarios: Sequence[str] = (),
+    suites: Sequence[str] = (),
+    intensity: Intensity | None = None,
+    config: Path | str | None = None,
+    output: Path | str | None = None,
+    environment: str | None = None,
+    repeats: int = DEFAULT_REPEATS,
+    duration_scale: float = 1.0,
+    rate_hz: float = DEFAULT_RATE_HZ,
+    seed: int | None = None,
+    confirmed: bool = False,
+    allow_commands: bool = False,
+) -> store.Campaign:
+    """Run a campaign against `target` and return its folder, opened; the arguments are those of `chaoslab run`.
+
+    In a notebook, interrupting the kernel reverts what is injected and raises Interrupted; what was recorded stays.
+
+    Raises:
+        UsageError: bad arguments, a bad scenario file, or a target that does not answer.
+        NotDelivered: a fault that cannot be delivered here.
+        Aborted, Interrupted, NotReverted: as `perform`.
+    """
+    source = Path(config) if config is not None else share.scenario_file()
+    file = load(source)
+    prepared = prepare(
+        Request(
+            file=file,
+            source=source,
+            scenarios=select(file, suites=suites, names=scenarios, intensity=intensity),
+            target=target,
+            environment=environment,
+            repeats=repeats,
+            duration_scale=duration_scale,
+            rate_hz=rate_hz,
+            seed=seed,
+            confirmed=confirmed,
+            allow_commands=allow_commands,
+        )
+    )
+    folder = Path(output) if output is not None else Path("campaigns") / prepared.name
+    require_answer(prepared)
+    with protected(prepared.name) as session, progress.reporter() as report:
+        begin(prepared, folder, session)
+        perform(prepared, folder, session, report=report)
+    return store.Campaign.open(folder)

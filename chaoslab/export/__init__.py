@@ -1,0 +1,1 @@
+"""An analysis in other forms: Markdown for people and reviews, Prometheus text for monitoring."""

@@ -1,0 +1,119 @@
+"""Where commands run. A host runs argv; that is all it does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from chaoslab import processes
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a command ended; `exit_code` is None when it did not end in time and was killed."""
+
+    argv: tuple[str, ...]
+    exit_code: int | None
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command ended with 0."""
+        return self.exit_code == 0
+
+    @property
+    def problem(self) -> str:
+        """The command's own last words, or how it ended."""
+        words = (self.stderr.strip() or self.stdout.strip()).splitlines()
+        ending = "did not end in time" if self.exit_code is None else f"ended with {self.exit_code}"
+        return f"{words[-1]} ({ending})" if words else ending
+
+
+class Host(Protocol):
+    """Anything that runs argv."""
+
+    name: str
+
+    def run(
+        self, argv: Sequence[str], *, timeout: float, token: str = "", watch: Callable[[], None] = ...
+    ) -> Completed:
+        """Run a command to its end; `watch` is called while it runs and may raise to cut it short."""
+
+    def hold(self, argv: Sequence[str], *, token: str) -> None:
+        """Start a command that lasts, marked with `token`: the token is all that is needed to end it."""
+
+
+def _nothing() -> None:
+    return None
+
+
+class LocalHost:
+    """This machine."""
+
+    name = "local"
+
+    def __init__(self) -> None:
+        self._held: list[subprocess.Popen[bytes]] = []
+
+    def run(
+        self, argv: Sequence[str], *, timeout: float, token: str = "", watch: Callable[[], None] = _nothing
+    ) -> Completed:
+        """Run `argv` in a session of its own, so that a terminal's signals do not cut it in half.
+
+        A program that cannot be started is reported like one that failed, with exit code 127.
+        """
+        self._reap()
+        # Files, not pipes: a daemon that the command leaves behind may keep a pipe open for ever.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            try:
+                process = processes.spawn(argv, token=token, stdout=out, stderr=err)
+            except OSError as error:
+                return Completed(tuple(argv), 127, "", f"{argv[0]} cannot be started: {error.strerror}")
+            try:
+                exit_code = _wait(process, time.monotonic() + timeout, watch)
+            except BaseException:
+                _kill_session(process)
+                raise
+            if exit_code is None:
+                _kill_session(process)
+            return Completed(tuple(argv), exit_code, _text(out), _text(err))
+
+    def hold(self, argv: Sequence[str], *, token: str) -> None:
+        """Start `argv` in a session of its own, marked with `token`.
+
+        Raises:
+            OSError: the program cannot be started.
+        """
+        self._reap()
+        self._held.append(processes.spawn(argv, token=token))
+
+    def _reap(self) -> None:
+        # They are our children: one that has ended stays a zombie until somebody asks.
+        self._held = [process for process in self._held if process.poll() is None]
+
+
+def _wait(process: subprocess.Popen[bytes], deadline: float, watch: Callable[[], None]) -> int | None:
+    while time.monotonic() < deadline:
+        try:
+            return process.wait(timeout=0.02)
+        except subprocess.TimeoutExpired:
+            watch()
+    return None
+
+
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
+    # The command leads its session, hence also its process group, until it is reaped: the pid is its own.
+    if process.poll() is None:
+        os.killpg(process.pid, 9)
+        process.wait()
+
+
+def _text(file: object) -> str:
+    file.seek(0)  # type: ignore[attr-defined]
+    return str(file.read()[-20_000:], "utf-8", "replace")  # type: ignore[attr-defined]

@@ -1,0 +1,198 @@
+"""The journal: what was done to a machine and how each thing is undone, on disk before it is done.
+
+JSON lines, appended and fsynced; data only. While it is open it lies in this user's state folder, so that `chaoslab
+recover` finds it from anywhere, and the campaign's folder links to it; when all is undone it moves there. Whoever
+reads it needs no Python object of ours: an entry holds the argv that undoes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from chaoslab import processes, targets
+from chaoslab.errors import ChaoslabError
+from chaoslab.processes import Identity
+
+JOURNAL_FILE: Final = "journal.jsonl"
+
+
+class Phase(StrEnum):
+    """What an entry says about its step."""
+
+    OPENED = "opened"  # the journal itself, with its owner
+    ATTACHED = "attached"  # the campaign's folder, where the journal ends up
+    INTENT = "intent"  # about to run `do`
+    DONE = "done"
+    VERIFIED = "verified"
+    UNDO_STARTED = "undo_started"
+    UNDONE = "undone"
+    UNDO_FAILED = "undo_failed"
+    CLOSED = "closed"  # everything was undone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One reversible command.
+
+    `do` runs to its end, or with `holds` lasts as long as the fault. `undo` is idempotent: it exits 0 when the state
+    is back, also when it already was, and anything else when it cannot tell. `evidence` reads whether the step is in
+    effect; where `restored` is given, it must exit 0 after `undo` before the step counts as undone. `token` marks the
+    processes of `do`. Times are seconds; `deadline` counts from `do` and bounds the whole step, and `undo_limit`
+    bounds its undo.
+    """
+
+    name: str
+    do: tuple[str, ...]
+    undo: tuple[str, ...]
+    token: str
+    deadline: float
+    evidence: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
+    holds: bool = False
+    do_limit: float = 30.0
+    undo_limit: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStep:
+    """A step found in a journal that is not undone."""
+
+    run: str
+    step: Step
+    overdue_us: int  # monotonic microseconds after which it must be undone
+
+
+def boot_id() -> str:
+    """Return the kernel's identifier of this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def now_us() -> int:
+    """Return the monotonic clock in microseconds; every process of one boot reads the same."""
+    return time.monotonic_ns() // 1000
+
+
+class Journal:
+    """One journal file, appended to by its owner and, when the owner is gone, by its guardian."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._sequence = 0
+
+    @classmethod
+    def create(cls, name: str) -> Journal:
+        """Open a new journal owned by this process.
+
+        Raises:
+            ChaoslabError: it cannot be written.
+        """
+        journal = cls(targets.folder("journals") / f"{name}.jsonl")
+        owner = processes.identify(os.getpid())
+        assert owner is not None  # we run
+        journal.append(Phase.OPENED, owner=asdict(owner), boot_id=boot_id())
+        return journal
+
+    def attach(self, folder: Path) -> None:
+        """Link the journal into a campaign's folder; it moves there when it is closed."""
+        self.append(Phase.ATTACHED, folder=str(folder.resolve()))
+        (folder / JOURNAL_FILE).symlink_to(self.path)
+
+    def append(self, phase: Phase, *, run: str = "", step: str = "", **fields: Any) -> None:
+        """Add one entry and wait until it is on disk.
+
+        Raises:
+            ChaoslabError: it cannot be written; nothing may be done that is not journalled first.
+        """
+        self._sequence += 1
+        entry = {
+            "sequence": self._sequence,
+            "phase": phase,
+            "run": run,
+            "step": step,
+            "wall": datetime.now(UTC).isoformat(),
+            "monotonic_us": now_us(),
+            "writer": os.getpid(),
+            **fields,
+        }
+        # A torn line that a crash left behind must not swallow this one: begin with a line break if need be.
+        try:
+            with self.path.open("ab+") as file:
+                torn = file.tell() > 0 and _last_byte(self.path) != b"\n"
+                file.write((b"\n" if torn else b"") + json.dumps(entry).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ChaoslabError(f"the journal {self.path} cannot be written: {error.strerror}") from error
+
+    def intend(self, run: str, step: Step) -> None:
+        """Record that `step` is about to run, with all it takes to undo it."""
+        overdue = now_us() + int(step.deadline * 1e6)
+        self.append(Phase.INTENT, run=run, step=step.name, overdue_us=overdue, command=asdict(step), boot_id=boot_id())
+
+    def entries(self) -> Iterator[Mapping[str, Any]]:
+        """Read the entries; a torn line is passed over."""
+        if not self.path.exists():
+            return
+        for line in self.path.read_bytes().splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict) and "phase" in entry:
+                yield entry
+
+    def open_steps(self) -> list[OpenStep]:
+        """Return the steps that are not known to be undone, the last one begun first."""
+        steps: dict[tuple[str, str], OpenStep] = {}
+        for entry in self.entries():
+            key = (entry["run"], entry["step"])
+            if entry["phase"] == Phase.INTENT:
+                steps[key] = OpenStep(entry["run"], _step(entry["command"]), int(entry["overdue_us"]))
+            elif entry["phase"] == Phase.UNDONE:
+                steps.pop(key, None)
+        return list(reversed(steps.values()))
+
+    @property
+    def owner_alive(self) -> bool:
+        """Whether the process that opened the journal still runs, in this boot."""
+        for entry in self.entries():
+            if entry["phase"] == Phase.OPENED:
+                return entry["boot_id"] == boot_id() and Identity(**entry["owner"]).alive
+        return False
+
+    def close(self) -> None:
+        """Record that all is undone, and move the journal to the campaign's folder if it has one."""
+        home = next((entry["folder"] for entry in self.entries() if entry["phase"] == Phase.ATTACHED), None)
+        self.append(Phase.CLOSED)
+        if home is not None and Path(home).is_dir():
+            final = Path(home) / JOURNAL_FILE
+            temporary = final.with_suffix(".tmp")
+            shutil.copyfile(self.path, temporary)
+            temporary.replace(final)
+        self.path.unlink(missing_ok=True)
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1)
+
+
+def _step(fields: Mapping[str, Any]) -> Step:
+    values: dict[str, Any] = {name: tuple(part) if isinstance(part, list) else part for name, part in fields.items()}
+    return Step(**values)
+
+
+def leftovers() -> list[Journal]:
+    """Return the journals of this user whose owner is gone, oldest first."""
+    found = (Journal(path) for path in sorted(targets.folder("journals").glob("*.jsonl")))
+    return [journal for journal in found if not journal.owner_alive]

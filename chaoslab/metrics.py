@@ -1,0 +1,508 @@
+"""What one run's probes say: outages, errors, availability, recovery, latency, and what the host did meanwhile.
+
+Instants are microseconds since the campaign's anchor. A probe counts to the phase in which it was *scheduled*, and its
+latency runs from there (open loop), so that a stalled service cannot hide its stall by slowing the prober. Its
+*completion* is scheduled + latency.
+
+Edges of an outage are taken apart. It begins at the scheduled instant of the first probe that did not succeed; it ends
+at the first completion among the consecutive good probes that confirm the recovery, for a frozen service answers
+what it owes when it comes back, and that is when it came back. Counting failed probes × interval would miss up to
+one time-out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from chaoslab.errors import CampaignFolderError
+from chaoslab.records import PROBES, ErrorKind, Outcome, RunState
+from chaoslab.store import Run
+
+Phase = Literal["baseline", "injection", "recovery"]
+PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
+QUANTILES: Final = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+LEAST_PROBES: Final = {"p50": 2, "p95": 20, "p99": 100}
+"""Probes below which a quantile would be no more than the slowest one: 1 / (1 − q); it is then not measured."""
+HEALTH: Final = "health"
+LEAST_WATCHED: Final = 0.9
+"""Share of the injection that probes must have watched for a run to count."""
+
+_ENVELOPE_QUANTILE: Final = 0.99
+_ENVELOPE_SLACK_MS: Final = 5.0
+_ENVELOPE_SLACK_SHARE: Final = 0.10
+_GAP_FACTOR: Final = 5.0
+_COUNTERS: Final = ("disk_read_bytes", "disk_written_bytes", "network_sent_bytes", "network_received_bytes")
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """A time in which the service did not answer; instants are microseconds since the campaign's anchor.
+
+    It began within (`seen_up_us`, `began_us`] and was over within (`seen_down_us`, `ended_us`]. `ended_us` is None
+    for an outage that was open when the run ended; `seconds` then counts to there and is `censored`. `seen_up_us` is
+    None when no probe before it succeeded. `noticed_us` is when its first failure was known.
+    """
+
+    began_us: int
+    ended_us: int | None
+    seen_up_us: int | None
+    seen_down_us: int
+    noticed_us: int
+    seconds: float
+
+    @property
+    def censored(self) -> bool:
+        """Whether its end was not seen."""
+        return self.ended_us is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A length of time that ended within (`at_least`, `seconds`]; if `censored`, its end was not seen at all."""
+
+    seconds: float
+    at_least: float
+    censored: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunMetrics:
+    """One run, measured. Counts and shares are of the injection phase unless they say otherwise.
+
+    Attributes:
+        requests: probes that were sent; `failed` of them did not succeed, by kind in `failures_by_kind`.
+        unsent: probes of the whole run that never left, by the prober's own fault; they count nowhere else.
+        health_check_failures: failed probes from the start of the injection to the end of the run.
+        window_seconds: length of the injection; `down_seconds` of it the service was down, by the edges above with one
+            good probe ending a downtime. `watched` is the share of it in which there were probes.
+        outages: those that began after the injection did, confirmed over by the required number of good probes.
+        mttr: mean length of `outages`, None when there was none; censored when the last one is.
+        longest_outage: of `outages`; zero seconds when there was none.
+        longest_good_streak: most successes in a row during the injection.
+        envelope_ms: latency up to which a probe counts as back to normal (`envelope_ms`).
+        recovery: from the end of the fault to the first of the required number of good probes within the envelope.
+        first_success: from the end of the fault to the first completed success.
+        latency: quantiles by name, `latency_injection_p95_ms` of successes and `failure_latency_…` of failures, ms.
+        latency_degradation_ms: p95 of successes in the injection minus that of the baseline.
+        host: means and extremes of the host's resources by phase.
+    """
+
+    scenario: str
+    repeat: int
+    requests: int
+    failed: int
+    unsent: int
+    failures_by_kind: Mapping[str, int]
+    health_check_failures: int
+    window_seconds: float
+    down_seconds: float
+    watched: float
+    outages: tuple[Outage, ...]
+    mttr: Span | None
+    longest_outage: Span
+    longest_good_streak: int
+    envelope_ms: float | None
+    recovery: Span | None
+    first_success: Span
+    latency: Mapping[str, float | None]
+    latency_degradation_ms: float | None
+    host: Mapping[Phase, Mapping[str, float]]
+
+    @property
+    def error_rate_percent(self) -> float | None:
+        """Failed probes per hundred, None without probes."""
+        return 100 * self.failed / self.requests if self.requests else None
+
+    @property
+    def up_seconds(self) -> float:
+        """Seconds of the injection in which the service was up."""
+        return self.window_seconds - self.down_seconds
+
+    @property
+    def availability_percent(self) -> float:
+        """Up seconds per hundred seconds of the injection."""
+        return 100 * self.up_seconds / self.window_seconds
+
+
+def unusable(run: Run, *, control: bool) -> str:
+    """Return why `run` must not be analysed, or an empty string.
+
+    A run counts if it completed, began in steady state and, unless it is a control, delivered every dose it
+    measured, of which there must be one.
+    """
+    if run.state is not RunState.COMPLETED:
+        named = str(run.state).replace("_", " ")
+        return f"{named}: {run.reason}" if run.reason else named
+    if not run.steady:
+        return "no steady state before the injection"
+    if control:
+        return ""
+    if not run.doses:
+        return "no dose was measured: nothing shows that the fault was delivered"
+    missed = [dose.quantity for dose in run.doses if not dose.ok]
+    return f"the dose was not delivered: {', '.join(missed)}" if missed else ""
+
+
+def measure(
+    run: Run, probes: pd.DataFrame, resources: pd.DataFrame, *, required: int = 3, probe: str = HEALTH
+) -> RunMetrics:
+    """Return what `probes` and `resources` say about `run`.
+
+    Args:
+        run: a completed run.
+        probes: its rows, as `store.Campaign.probes_of` gives them: columns of `records.PROBES`, in any order.
+        resources: its rows, as `store.Campaign.resources_of` gives them.
+        required: consecutive good probes that confirm a recovery.
+        probe: name of the probe that is the service's measure; others are not looked at.
+
+    Raises:
+        CampaignFolderError: rows that cannot be: missing or mistyped columns, duplicates, a clock that goes
+            backwards, a run without its windows.
+    """
+    where = f"{run.scenario}, repeat {run.repeat}"
+    starts, over_us = _windows(run, where)
+    check_probes(probes, where)
+    mine = probes.loc[(probes["probe"] == probe).to_numpy()].sort_values("seq", kind="stable")
+    sent = mine.loc[(mine["error"] != ErrorKind.UNSENT).to_numpy()]
+    seen = _Seen.of(sent, starts, run.finished_us)
+    injected, reverted = int(starts[1]), int(starts[2])
+    during = seen.in_phase("injection")
+    outages = find_outages(seen.scheduled, seen.completed, seen.good, required=required, until_us=run.finished_us)
+    found = tuple(since for outage in outages if (since := _since(outage, injected, run.finished_us)))
+    envelope = envelope_ms(seen.latency[seen.good & seen.in_phase("baseline")] / 1e3)
+    latency = _latencies(seen)
+    return RunMetrics(
+        scenario=run.scenario,
+        repeat=run.repeat,
+        requests=int(during.sum()),
+        failed=int((during & ~seen.good).sum()),
+        unsent=len(mine) - len(sent),
+        failures_by_kind=_kinds(sent.loc[during & ~seen.good, "error"]),
+        health_check_failures=int((~seen.good & (seen.phase >= PHASES.index("injection"))).sum()),
+        window_seconds=(reverted - injected) / 1e6,
+        down_seconds=down_seconds(seen.scheduled, seen.completed, seen.good, window_us=(injected, reverted)),
+        watched=_watched(mine["scheduled_us"].to_numpy(dtype=np.int64), injected, reverted),
+        outages=found,
+        mttr=_mean_outage(found),
+        longest_outage=_longest(found),
+        longest_good_streak=_longest_streak(seen.good[during]),
+        envelope_ms=envelope,
+        recovery=_recovery(seen, envelope, required, over_us, run.finished_us),
+        first_success=_first_success(seen, over_us, run.finished_us),
+        latency=latency,
+        latency_degradation_ms=_difference(latency["latency_injection_p95_ms"], latency["latency_baseline_p95_ms"]),
+        host=host_by_phase(resources, run),
+    )
+
+
+def check_probes(probes: pd.DataFrame, where: str) -> None:
+    """Raise CampaignFolderError unless `probes` are rows that one run can have; `where` names it in the message."""
+    missing = [name for name in PROBES.names if name not in probes.columns]
+    if missing:
+        raise CampaignFolderError(f"{where}: probes lack the column {missing[0]!r}")
+    for name in ("seq", "scheduled_us", "latency_us"):
+        if not pd.api.types.is_integer_dtype(probes[name].dtype) or probes[name].hasnans:
+            raise CampaignFolderError(
+                f"{where}: the column {name!r} of probes is {probes[name].dtype}; accepted: whole numbers"
+            )
+    good, failed = (probes["outcome"] == name for name in (Outcome.SUCCESS, Outcome.FAILURE))
+    rows = probes.sort_values(["probe", "seq"], kind="stable")
+    same = (rows["probe"] == rows["probe"].shift()).to_numpy()
+    problems = {
+        "a latency below zero": (probes["latency_us"] < 0).to_numpy(),
+        "an outcome that is neither success nor failure": ~(good | failed).to_numpy(),
+        "a success with an error, or a failure without one": (failed != probes["error"].notna()).to_numpy(),
+        "the same probe twice (seq)": same & (rows["seq"].diff() == 0).to_numpy(),
+        "a schedule that goes backwards": same & (rows["scheduled_us"].diff() < 0).to_numpy(),
+    }
+    for problem, rows_hit in problems.items():
+        if rows_hit.any():
+            raise CampaignFolderError(f"{where}: probes hold {problem}, in {int(rows_hit.sum())} of {len(probes)} rows")
+
+
+def find_outages(scheduled: Ints, completed: Ints, good: Bools, *, required: int, until_us: int) -> tuple[Outage, ...]:
+    """Return the outages of a probe series, in order.
+
+    Args:
+        scheduled, completed: instants of the probes, in order of schedule.
+        good: whether each succeeded.
+        required: consecutive good probes that end an outage; fewer of them are part of it.
+        until_us: when the run ended.
+
+    >>> at = np.arange(8) * 100
+    >>> [outage] = find_outages(at, at + 10, np.array([1, 1, 0, 0, 1, 0, 1, 1], bool), required=2, until_us=800)
+    >>> outage.began_us, outage.ended_us, outage.seen_up_us, outage.seen_down_us
+    (200, 610, 100, 510)
+    """
+    begin, ended = _spells(completed, good, required)
+    failed = np.flatnonzero(~good)
+    known_over = ended[np.searchsorted(begin, failed, side="right") - 1]
+    down_at = np.where(completed[failed] <= known_over, completed[failed], scheduled[failed])
+    last_down = np.maximum.reduceat(down_at, np.searchsorted(failed, begin)) if len(begin) else begin
+    return tuple(
+        Outage(
+            began_us=int(scheduled[first]),
+            ended_us=None if over == _NEVER else int(over),
+            seen_up_us=int(scheduled[first - 1]) if first else None,
+            seen_down_us=int(down),
+            noticed_us=int(completed[first]),
+            seconds=_seconds(int(scheduled[first]), until_us if over == _NEVER else int(over)),
+        )
+        for first, over, down in zip(begin, ended, last_down, strict=True)
+    )
+
+
+def down_seconds(scheduled: Ints, completed: Ints, good: Bools, *, window_us: tuple[int, int]) -> float:
+    """Return how long the service was down within `window_us`; here one good probe ends a downtime.
+
+    >>> at = np.arange(5) * 100_000
+    >>> down_seconds(at, at + 10_000, np.array([1, 0, 0, 1, 1], bool), window_us=(0, 500_000))
+    0.21
+    """
+    begin, ended = _spells(completed, good, 1)
+    began = scheduled[begin]
+    # A good probe that was answered late, between two failures, must not count the time twice.
+    ended = np.minimum(ended, np.append(began[1:], _NEVER)) if len(begin) else ended
+    low, high = window_us
+    return float(np.maximum(0, np.minimum(ended, high) - np.maximum(began, low)).sum()) / 1e6
+
+
+def envelope_ms(baseline_ms: NDArray[np.float64]) -> float | None:
+    """Return the latency up to which a probe counts as back to normal, from the successes of the baseline.
+
+    It is their 99th percentile (one of them, so with fewer than a hundred it is the largest) plus a tenth of it, or
+    5 ms if that is more: the noise of the instrument must not pass for a service that has not recovered. One slow
+    probe in a hundred is normal, so a healthy service soon has three good ones in a row.
+
+    >>> envelope_ms(np.array([19.0, 20.0, 30.0])), envelope_ms(np.array([100.0])), envelope_ms(np.array([]))
+    (35.0, 110.0, None)
+    """
+    if not len(baseline_ms):
+        return None
+    usual = float(np.quantile(baseline_ms, _ENVELOPE_QUANTILE, method="inverted_cdf"))
+    return usual + max(_ENVELOPE_SLACK_MS, _ENVELOPE_SLACK_SHARE * usual)
+
+
+def host_by_phase(resources: pd.DataFrame, run: Run) -> dict[Phase, dict[str, float]]:
+    """Return means and extremes of the host's resources in each phase that has samples.
+
+    Counters become bytes a second between the first and the last sample of the phase.
+    """
+    starts, _ = _windows(run, f"{run.scenario}, repeat {run.repeat}")
+    within = _phase_of(resources["at_us"].to_numpy(dtype=np.int64), starts, run.finished_us)
+    return {
+        phase: _host(resources.loc[within == index]) for index, phase in enumerate(PHASES) if (within == index).any()
+    }
+
+
+_NEVER: Final = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The sent probes of a run as arrays; `phase` is an index into PHASES, −1 outside of the run."""
+
+    scheduled: Ints
+    latency: Ints
+    good: Bools
+    phase: Ints
+
+    @classmethod
+    def of(cls, sent: pd.DataFrame, starts: Ints, finished_us: int) -> _Seen:
+        scheduled = sent["scheduled_us"].to_numpy(dtype=np.int64)
+        return cls(
+            scheduled=scheduled,
+            latency=sent["latency_us"].to_numpy(dtype=np.int64),
+            good=(sent["outcome"] == Outcome.SUCCESS).to_numpy(dtype=bool),
+            phase=_phase_of(scheduled, starts, finished_us),
+        )
+
+    @property
+    def completed(self) -> Ints:
+        return self.scheduled + self.latency
+
+    def in_phase(self, phase: Phase) -> Bools:
+        found: Bools = self.phase == PHASES.index(phase)
+        return found
+
+
+def _phase_of(instants: Ints, starts: Ints, finished_us: int) -> Ints:
+    """Return the index in PHASES of each instant, −1 outside of the run."""
+    place = np.searchsorted(starts, instants, side="right") - 1
+    return np.where(instants < finished_us, place, -1)
+
+
+def _windows(run: Run, where: str) -> tuple[Ints, int]:
+    """Return the starts of the three phases, and the instant from which recovery counts."""
+    if run.injection_us is None or run.recovery_us is None or run.fault_over_us is None:
+        raise CampaignFolderError(f"{where}: the events of the run lack the start or the end of its injection")
+    bounds = [run.baseline_us, run.injection_us, run.recovery_us, run.finished_us]
+    if bounds != sorted(bounds) or run.injection_us == run.recovery_us or run.fault_over_us > run.finished_us:
+        raise CampaignFolderError(f"{where}: the phases of the run are not in order: a clock went backwards")
+    return np.array(bounds[:3], dtype=np.int64), run.fault_over_us
+
+
+def _spells(completed: Ints, good: Bools, required: int) -> tuple[Ints, Ints]:
+    """Return where each outage begins (index of its first failed probe) and when it ended (`_NEVER` while open).
+
+    Probes fall into streaks of equal outcome. A streak is up if it is good and long enough, or the first of the run:
+    what lies before the first failure needs no confirmation. All between two streaks that are up is one outage.
+    """
+    if not len(good):
+        return np.array([], dtype=np.int64), np.array([], dtype=np.int64)
+    starts = np.flatnonzero(np.concatenate(([True], good[1:] != good[:-1])))
+    lengths = np.diff(np.append(starts, len(good)))
+    up = good[starts] & ((lengths >= required) | (starts == 0))
+    was_up = np.concatenate(([True], up[:-1]))
+    first_answer = np.minimum.reduceat(completed, starts)
+    begin = starts[~up & was_up]
+    ended = first_answer[up & ~was_up]
+    still_open = np.full(len(begin) - len(ended), _NEVER)
+    return begin, np.concatenate((ended, still_open))
+
+
+def _since(outage: Outage, injected_us: int, finished_us: int) -> Outage | None:
+    """Return the outage as far as it can be the fault's, or None.
+
+    A probe that was under way when the fault struck was scheduled before it; the outage was not there yet.
+    """
+    ended = finished_us if outage.ended_us is None else outage.ended_us
+    if outage.noticed_us < injected_us or ended <= injected_us:
+        return None
+    began = max(outage.began_us, injected_us)
+    return replace(outage, began_us=began, seconds=_seconds(began, ended))
+
+
+def _seconds(start_us: int, end_us: int) -> float:
+    return max(0, end_us - start_us) / 1e6
+
+
+def _at_least(outage: Outage) -> float:
+    return _seconds(outage.began_us, outage.seen_down_us)
+
+
+def _mean_outage(outages: tuple[Outage, ...]) -> Span | None:
+    if not outages:
+        return None
+    return Span(
+        seconds=sum(outage.seconds for outage in outages) / len(outages),
+        at_least=sum(map(_at_least, outages)) / len(outages),
+        censored=outages[-1].censored,
+    )
+
+
+def _longest(outages: tuple[Outage, ...]) -> Span:
+    if not outages:
+        return Span(seconds=0.0, at_least=0.0, censored=False)
+    longest = max(outages, key=lambda outage: outage.seconds)
+    return Span(seconds=longest.seconds, at_least=_at_least(longest), censored=longest.censored)
+
+
+def _longest_streak(good: Bools) -> int:
+    failures = np.flatnonzero(np.concatenate(([True], ~good, [True])))
+    return int(np.diff(failures).max()) - 1
+
+
+def _recovery(seen: _Seen, envelope: float | None, required: int, over_us: int, finished_us: int) -> Span | None:
+    """From the end of the fault to the first of `required` probes in a row that are good and as fast as before."""
+    if envelope is None:
+        return None
+    after = seen.scheduled >= over_us
+    completed = seen.completed[after]
+    well = (seen.good & (seen.latency / 1e3 <= envelope))[after]
+    streaks = np.flatnonzero(_rows_of(well, required))
+    if not len(streaks):
+        return _open(over_us, finished_us)
+    first = int(streaks[0])
+    unwell = completed[:first][~well[:first]]
+    return _span(over_us, int(completed[first]), unwell)
+
+
+def _first_success(seen: _Seen, over_us: int, finished_us: int) -> Span:
+    completed = seen.completed
+    answers = completed[seen.good & (completed >= over_us)]
+    if not len(answers):
+        return _open(over_us, finished_us)
+    return _span(over_us, int(answers.min()), completed[~seen.good & (completed >= over_us)])
+
+
+def _rows_of(well: Bools, length: int) -> Bools:
+    """Return where `length` true values in a row begin."""
+    total = np.cumsum(np.concatenate(([0], well)))
+    return total[length:] - total[:-length] == length if len(well) >= length else np.zeros(0, dtype=bool)
+
+
+def _open(start_us: int, finished_us: int) -> Span:
+    whole = _seconds(start_us, finished_us)
+    return Span(seconds=whole, at_least=whole, censored=True)
+
+
+def _span(start_us: int, end_us: int, seen_before: Ints) -> Span:
+    """`seen_before` are instants at which it was seen not to have ended yet; those after the end were late to tell."""
+    timely = seen_before[seen_before <= end_us]
+    return Span(
+        seconds=_seconds(start_us, end_us),
+        at_least=_seconds(start_us, int(timely.max())) if len(timely) else 0.0,
+        censored=False,
+    )
+
+
+def _watched(scheduled: Ints, start_us: int, end_us: int) -> float:
+    """Return the share of the window that lies in no gap of the schedule; a gap is five usual intervals long."""
+    within = scheduled[(scheduled >= start_us) & (scheduled < end_us)]
+    if not len(within):
+        return 0.0
+    gaps = np.diff(np.concatenate(([start_us], within, [end_us])))
+    usual = float(np.median(np.diff(scheduled))) if len(scheduled) > 1 else float(end_us - start_us)
+    return 1.0 - float(gaps[gaps > _GAP_FACTOR * usual].sum()) / (end_us - start_us)
+
+
+def _latencies(seen: _Seen) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for prefix, kind in (("latency", seen.good), ("failure_latency", ~seen.good)):
+        for phase in PHASES:
+            chosen = seen.latency[kind & seen.in_phase(phase)] / 1e3
+            found |= {
+                f"{prefix}_{phase}_{name}_ms": float(np.quantile(chosen, q))
+                if len(chosen) >= LEAST_PROBES[name]
+                else None
+                for name, q in QUANTILES.items()
+            }
+    return found
+
+
+def _difference(later: float | None, earlier: float | None) -> float | None:
+    return None if later is None or earlier is None else later - earlier
+
+
+def _kinds(errors: pd.Series[Any]) -> dict[str, int]:
+    counts = errors.astype(str).value_counts()
+    return {name: int(counts[name]) for name in sorted(counts.index)}
+
+
+def _host(samples: pd.DataFrame) -> dict[str, float]:
+    seconds = float(samples["at_us"].iloc[-1] - samples["at_us"].iloc[0]) / 1e6
+    found = {
+        "cpu_percent_mean": samples["cpu_percent"].mean(),
+        "cpu_percent_max": samples["cpu_percent"].max(),
+        "cpu_cores_mean": samples["cpu_cores"].mean(),
+        "cpu_cores_max": samples["cpu_cores"].max(),
+        "load_1m_max": samples["load_1m"].max(),
+        "memory_used_bytes_mean": samples["memory_used_bytes"].mean(),
+        "memory_used_bytes_max": samples["memory_used_bytes"].max(),
+        "memory_available_bytes_min": samples["memory_available_bytes"].min(),
+    }
+    if seconds > 0:
+        for name in _COUNTERS:
+            grown = samples[name].iloc[-1] - samples[name].iloc[0]
+            found[f"{name}_per_second"] = max(0.0, float(grown)) / seconds
+    return {name: float(value) for name, value in found.items()}

@@ -1,0 +1,231 @@
+"""Processes of our own: how they are marked, found again and ended.
+
+A process is identified by pid and start time (clock ticks since boot), never by name. What we start gets a session of
+its own and a token in its environment, so that whoever holds the token finds the whole family after any crash, even
+where members have overwritten their environment or lost their parent.
+
+Run as a command it is the undo and the evidence of every fault that is a family of processes:
+
+    python -m chaoslab.processes end TOKEN        end the family; exit 0 once it is gone, 1 if some survive
+    python -m chaoslab.processes usage TOKEN      print what the family has used, as JSON
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+TOKEN_VARIABLE: Final = "CHAOSLAB_TOKEN"
+_PROC = Path("/proc")
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Identity:
+    """One process: a pid alone may be reused, a pid with its start time may not."""
+
+    pid: int
+    start_ticks: int
+
+    @property
+    def alive(self) -> bool:
+        """Whether that very process still runs (a zombie does not)."""
+        found = _stat(self.pid)
+        return found is not None and found.start_ticks == self.start_ticks and found.state not in "ZX"
+
+    def send(self, signum: int) -> bool:
+        """Send a signal to that very process; False when it is gone.
+
+        The pid is pinned before its identity is checked, so that it cannot be reused in between.
+        """
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return False
+        try:
+            if not self.alive:
+                return False
+            signal.pidfd_send_signal(descriptor, signum)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    state: str
+    session: int
+    start_ticks: int
+
+
+def _stat(pid: int) -> _Stat | None:
+    """Return what /proc/PID/stat says (proc(5)), or None when there is no such process."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name, in parentheses, may itself hold blanks and parentheses.
+    fields = text[text.rindex(")") + 2 :].split()
+    return _Stat(fields[0], int(fields[3]), int(fields[19]))
+
+
+def _schedule(pid: int) -> tuple[int, int]:
+    """Return the nanoseconds that a process ran and waited for a core (/proc/PID/schedstat)."""
+    try:
+        ran, waited, _slices = (_PROC / str(pid) / "schedstat").read_text().split()
+    except OSError:
+        return 0, 0
+    return int(ran), int(waited)
+
+
+def identify(pid: int) -> Identity | None:
+    """Return the identity of the running process `pid`, or None."""
+    found = _stat(pid)
+    return Identity(pid, found.start_ticks) if found else None
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
+
+
+def _has_token(pid: int, mark: bytes) -> bool:
+    try:
+        return mark in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def family(token: str) -> frozenset[Identity]:
+    """Return the living processes that carry `token`, and all that share a session with one of them."""
+    mark = f"{TOKEN_VARIABLE}={token}".encode()
+    stats = {pid: found for pid in _pids() if (found := _stat(pid)) and found.state not in "ZX"}
+    marked = {pid for pid in stats if pid != os.getpid() and _has_token(pid, mark)}
+    # A session is ours only if its leader is: a token inherited by chance must not drag in a foreign session.
+    sessions = {stats[pid].session for pid in marked if stats[pid].session == pid}
+    return frozenset(
+        Identity(pid, found.start_ticks)
+        for pid, found in stats.items()
+        if pid in marked or (found.session in sessions and pid != os.getpid())
+    )
+
+
+def end(members: Iterable[Identity], *, grace: float = 0.2, limit: float = 2.0) -> frozenset[Identity]:
+    """End processes: TERM, KILL after `grace` seconds; return those that still live after `limit` seconds."""
+    living = frozenset(members)
+    for signum, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, limit)):
+        for member in living:
+            member.send(signum)
+            # A stopped process acts on TERM only once it runs again.
+            if signum == signal.SIGTERM:
+                member.send(signal.SIGCONT)
+        deadline = time.monotonic() + patience
+        while (living := frozenset(member for member in living if member.alive)) and time.monotonic() < deadline:
+            time.sleep(0.005)
+    return living
+
+
+def end_family(token: str, *, limit: float = 2.0) -> frozenset[Identity]:
+    """End everything that carries `token`, including what it starts meanwhile; return what survives."""
+    deadline = time.monotonic() + limit
+    while members := family(token):
+        if time.monotonic() > deadline:
+            return members
+        end(members, limit=max(0.1, deadline - time.monotonic()))
+    return frozenset()
+
+
+def usage(token: str) -> dict[str, Any]:
+    """Return what the processes that carry `token` have used so far.
+
+    `cpu_seconds` ran, `runnable_seconds` ran or waited for a core (the demand), `anonymous_bytes` are held in memory
+    now, `written_bytes` reached the block layer, by pid; `at` is the monotonic clock in seconds.
+    """
+    pids = sorted(member.pid for member in family(token))
+    scheduled = [_schedule(pid) for pid in pids]
+    return {
+        "at": time.monotonic(),
+        "processes": len(pids),
+        "cpu_seconds": sum(ran for ran, _ in scheduled) / 1e9,
+        "runnable_seconds": sum(ran + waited for ran, waited in scheduled) / 1e9,
+        "anonymous_bytes": sum(map(anonymous_bytes, pids)),
+        "written_bytes": {str(pid): _field(pid, "io", "write_bytes") for pid in pids},
+    }
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Return the resident memory of a process that no file backs, in bytes; 0 when it is gone."""
+    return _field(pid, "status", "RssAnon") * 1024
+
+
+def _field(pid: int, file: str, name: str) -> int:
+    """Return a number that /proc/PID/FILE gives as "NAME: NUMBER", or 0 when the process is gone."""
+    try:
+        lines = (_PROC / str(pid) / file).read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    token: str,
+    environment: Mapping[str, str] | None = None,
+    stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | None = subprocess.DEVNULL,
+    stderr: int | IO[bytes] | None = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """Start `argv` in a session of its own, marked with `token`; terminal signals do not reach it.
+
+    Raises:
+        OSError: the program cannot be started.
+    """
+    marked = {**os.environ, **(environment or {}), TOKEN_VARIABLE: token}
+    return subprocess.Popen(
+        argv, env=marked, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True, close_fds=True
+    )
+
+
+def die_with_parent(signum: int = signal.SIGKILL) -> None:
+    """Ask the kernel to send this process `signum` when the thread that started it ends (prctl(2))."""
+    parent = os.getppid()
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signum)
+
+
+def protect_from_memory_pressure() -> None:
+    """Ask the kernel to kill this process last when memory runs out, where we may."""
+    with contextlib.suppress(PermissionError):
+        Path("/proc/self/oom_score_adj").write_text("-900")
+
+
+def _main(argv: Sequence[str]) -> int:
+    match argv:
+        case ["end", token]:
+            survivors = end_family(token)
+            for survivor in sorted(survivors):
+                print(f"process {survivor.pid} survives", file=sys.stderr)
+            return 1 if survivors else 0
+        case ["usage", token]:
+            print(json.dumps(usage(token)))
+            return 0
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

@@ -1,0 +1,102 @@
+"""The report of a campaign: JSON, Markdown and Prometheus text, and one self-contained HTML page.
+
+`write_all` needs nothing but the analysis. `render` also executes the report notebook with papermill and makes the
+page with nbconvert. The sections are what that notebook shows, and what any other notebook may show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from chaoslab import share, store
+from chaoslab.errors import CampaignFolderError
+from chaoslab.export import markdown, prometheus
+from chaoslab.report.sections import Section, answer, doses, method, omissions, recovery, scenarios, style
+
+if TYPE_CHECKING:
+    from chaoslab.analysis import Analysis
+
+__all__ = [
+    "Section",
+    "answer",
+    "doses",
+    "method",
+    "omissions",
+    "recovery",
+    "render",
+    "scenarios",
+    "style",
+    "write_all",
+    "write_page",
+]
+
+NOTEBOOK: Final = "03_resilience_report.ipynb"
+EXECUTED: Final = "report.ipynb"
+PAGE: Final = "report.html"
+
+
+def write_all(folder: Path | str) -> Analysis:
+    """Analyse the campaign in `folder` and write what the analysis says beside it; equal campaigns give equal bytes.
+
+    Writes `chaos_results.json`, `resilience_validation.json`, `chaos_report.md` and `chaos_metrics.prom`.
+
+    Raises:
+        CampaignFolderError: not a campaign that can be analysed, or a folder that cannot be written.
+    """
+    from chaoslab.analysis import analyse
+
+    folder = Path(folder)
+    analysis = analyse(store.Campaign.open(folder))
+    try:
+        store.write_json(folder / "chaos_results.json", analysis.as_results())
+        store.write_json(folder / "resilience_validation.json", analysis.as_validation())
+        _write(folder / "chaos_report.md", markdown.render(analysis))
+        _write(folder / "chaos_metrics.prom", prometheus.render(analysis))
+    except OSError as error:
+        raise CampaignFolderError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return analysis
+
+
+def render(folder: Path | str, *, show_code: bool = False, parameters: Mapping[str, Any] | None = None) -> Path:
+    """Write everything about the campaign in `folder`, and return the path of its HTML page.
+
+    The arguments and errors are those of `write_all` and `write_page`.
+    """
+    write_all(folder)
+    return write_page(folder, show_code=show_code, parameters=parameters)
+
+
+def write_page(folder: Path | str, *, show_code: bool = False, parameters: Mapping[str, Any] | None = None) -> Path:
+    """Execute the report notebook on the campaign in `folder`, and return the path of the HTML page made from it.
+
+    Args:
+        folder: the campaign.
+        show_code: whether the page shows the notebook's code; it is hidden by default.
+        parameters: of the report notebook, besides `campaign`.
+
+    Raises:
+        CampaignFolderError: not a campaign that can be analysed, or a folder that cannot be written.
+        UsageError: the notebook has no such parameter.
+        ChaoslabError: the notebook failed; it is there as far as it came.
+    """
+    from chaoslab.report import notebook
+
+    folder = Path(folder)
+    campaign = store.Campaign.open(folder)
+    (folder / PAGE).unlink(missing_ok=True)  # a page that the rest of the folder has outgrown would mislead
+    executed = notebook.execute(
+        share.notebook(NOTEBOOK), folder / EXECUTED, {"campaign": ".", **(parameters or {})}, cwd=folder
+    )
+    _write(
+        folder / PAGE,
+        notebook.as_page(executed, title=f"Resilience report · {campaign.name}", show_code=show_code),
+    )
+    return folder / PAGE
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,123 @@
+"""Notebook in, page out: papermill executes it with this interpreter, nbconvert makes one HTML file of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import nbformat
+import papermill
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import CellControlSignal, CellTimeoutError, DeadKernelError
+from nbconvert.exporters import HTMLExporter
+from papermill.exceptions import PapermillException, PapermillExecutionError
+from traitlets import default
+from traitlets.config import Config
+
+import chaoslab
+from chaoslab.errors import ChaoslabError, UsageError, nearest
+from chaoslab.report.sections import TEMPLATE
+
+NOTEBOOK_ONLY: Final = "notebook-only"
+"""Tag of cells whose output the page leaves out."""
+
+_CELL_SECONDS: Final = 900
+
+
+def execute(source: Path, output: Path, parameters: Mapping[str, Any], *, cwd: Path) -> nbformat.NotebookNode:
+    """Execute the notebook `source` in the folder `cwd`, write it to `output`, and return it.
+
+    Raises:
+        UsageError: the notebook has no such parameter.
+        ChaoslabError: a cell failed, or the kernel did; `output` holds what was executed.
+    """
+    check_parameters(source, parameters)
+    try:
+        executed = papermill.execute_notebook(
+            str(source.resolve()),
+            str(output.resolve()),
+            parameters=dict(parameters),
+            cwd=str(cwd.resolve()),
+            kernel_name=_KERNEL,
+            language="python",
+            kernel_manager_class=_Kernel,
+            progress_bar=False,
+            execution_timeout=_CELL_SECONDS,
+        )
+    except PapermillExecutionError as error:
+        code, reason = (next(iter(text.strip().splitlines()), "") for text in (error.source, error.evalue))
+        raise ChaoslabError(
+            f"{source.name} failed in cell {error.cell_index} ({code}): {error.ename}: {reason}; "
+            f"{output} shows how far it came"
+        ) from error
+    except (PapermillException, DeadKernelError, CellTimeoutError, CellControlSignal, RuntimeError) as error:
+        raise ChaoslabError(f"{source.name} could not be executed: {type(error).__name__}: {error}") from error
+    return _without_paths(executed, output)
+
+
+def check_parameters(source: Path, parameters: Mapping[str, Any]) -> None:
+    """Raise UsageError for a parameter that the notebook does not declare; papermill would only warn."""
+    accepted = papermill.inspect_notebook(str(source))
+    for name in parameters:
+        if name not in accepted:
+            raise UsageError(
+                f"{source.name} has no parameter {name!r}{nearest(name, accepted)}; accepted: {', '.join(accepted)}"
+            )
+
+
+def as_page(executed: nbformat.NotebookNode, *, title: str, show_code: bool = False) -> str:
+    """Return an executed notebook as one HTML page that needs nothing else."""
+    removal = "remove_all_outputs_tags" if show_code else "remove_cell_tags"
+    exporter: Any = HTMLExporter(  # type: ignore[no-untyped-call]
+        config=Config({"TagRemovePreprocessor": {"enabled": True, removal: {NOTEBOOK_ONLY}}}),
+        extra_template_basedirs=[str(TEMPLATE.parent)],
+        template_name=TEMPLATE.name,
+        exclude_input=not show_code,
+        exclude_anchor_links=True,
+    )
+    page, _ = exporter.from_notebook_node(executed, resources={"metadata": {"name": title}})
+    return str(page)
+
+
+_KERNEL: Final = "python3"
+
+
+class _ThisInterpreter(KernelSpecManager):
+    """Knows one kernel: this interpreter with this chaoslab, whatever is or is not registered on the machine."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        # A campaign folder may come from anywhere, and it is the kernel's working directory: -P and ignore_cwd keep a
+        # file in it that is called like a module from being imported.
+        command = [sys.executable, "-P", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(
+            argv=[*command, "--IPKernelApp.ignore_cwd=True", "--IPKernelApp.log_level=40"],
+            display_name="Python 3",
+            language="python",
+            env=_environment(),
+        )
+
+
+class _Kernel(AsyncKernelManager):
+    @default("kernel_spec_manager")
+    def _this_interpreter(self) -> KernelSpecManager:
+        return _ThisInterpreter(parent=self)
+
+
+def _environment() -> dict[str, str]:
+    """Make a checkout of chaoslab importable; an installed one is, and must not come before the standard library."""
+    home = Path(chaoslab.__file__).resolve().parent.parent
+    if home.name in ("site-packages", "dist-packages"):
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH")]))}
+
+
+def _without_paths(executed: nbformat.NotebookNode, output: Path) -> nbformat.NotebookNode:
+    """Forget where on this machine the notebook lay, and write it again; a campaign folder is handed around."""
+    for key in ("input_path", "output_path"):
+        executed.metadata.papermill[key] = Path(executed.metadata.papermill[key]).name
+    nbformat.write(executed, output)  # type: ignore[no-untyped-call]
+    return executed

@@ -1,0 +1,98 @@
+"""The report's sections: display objects that a notebook shows and the HTML page holds as they are.
+
+Each is one template of `template/parts`, rendered with autoescaping: whatever came from a scenario file, a probed
+service or the host is text, never markup.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from chaoslab import plots, wording
+from chaoslab.export import narrative
+from chaoslab.report import figures
+
+if TYPE_CHECKING:
+    from chaoslab.analysis import Analysis
+    from chaoslab.store import Campaign
+
+TEMPLATE: Final = Path(__file__).parent / "template"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A piece of the report; JupyterLab and nbconvert show its HTML."""
+
+    html: str = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def style() -> Section:
+    """Return the style of all sections, for notebooks; the exported page carries it in its head."""
+    return Section(Markup("<style>{}</style>").format(Markup((TEMPLATE / "parts.css").read_text(encoding="utf-8"))))
+
+
+def answer(analysis: Analysis) -> Section:
+    """Return the verdict in words, what stands in its way, and a table of all scenarios."""
+    return _render("answer", analysis=analysis)
+
+
+def doses(analysis: Analysis) -> Section:
+    """Return what was asked of each fault beside what was measured."""
+    drawn = figures.doses(analysis) if narrative.dose_rows(analysis) else None
+    return _render("doses", analysis=analysis, figure=drawn)
+
+
+def scenarios(analysis: Analysis, campaign: Campaign, *, scale: plots.Scale = "log") -> Section:
+    """Return a section for each scenario: what happened, its timeline, its estimates against the objectives."""
+    latencies = plots.latency_limits([campaign.probes])
+    limits = figures.objective_limits(analysis)
+    drawn = [
+        (
+            result,
+            figures.timeline(result, campaign, scale=scale, limits=latencies),
+            figures.objectives(result, limits) if result.verdicts and result.runs else None,
+        )
+        for result in analysis.scenarios
+    ]
+    return _render("scenarios", drawn=drawn)
+
+
+def recovery(analysis: Analysis) -> Section:
+    """Return the recovery curves of all scenarios on one scale."""
+    return _render("recovery", figure=figures.recoveries(analysis))
+
+
+def method(analysis: Analysis) -> Section:
+    """Return how it was measured: mechanisms, methods, provenance."""
+    return _render("method", analysis=analysis)
+
+
+def omissions(analysis: Analysis) -> Section:
+    """Return what was not measured, and why."""
+    return _render("omissions", analysis=analysis)
+
+
+def _render(name: str, **values: Any) -> Section:
+    return Section(_environment().get_template(f"{name}.html.j2").render(values))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE / "parts"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(words=narrative, wording=wording)
+    return environment

@@ -1,0 +1,463 @@
+"""What to do: scenarios, suites, SLOs and safety settings as frozen values, each valid if it exists.
+
+The keys of the older script suite are accepted as they are; its type names are read as today's. `scenario_file` reads
+these values from YAML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from chaoslab.errors import UsageError, nearest
+
+Intensity = Literal["light", "medium", "heavy"]
+
+LEGACY_TYPES: Final = {
+    "cpu_exhaust": "cpu_stress",
+    "memory_leak": "memory_stress",
+    "network_delay": "network_latency",
+    "network_loss": "packet_loss",
+    "database_down": "database_outage",
+}
+"""Type names of the older script suite, and what they are called here."""
+
+DESTRUCTIVE: Final = frozenset({"container_crash", "database_outage"})
+"""Types that end something rather than slow it; in production they need a confirmation."""
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?\s*")
+_DURATION_UNITS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+
+def parse_duration(value: object) -> object:
+    """Return seconds from a number or from text such as "30s", "500ms" or "2m"; other values come back as they are.
+
+    >>> parse_duration("2m"), parse_duration(30)
+    (120.0, 30)
+    """
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        return float(match[1]) * _DURATION_UNITS[match[2]]
+    return value
+
+
+def parse_size(value: object) -> object:
+    """Return bytes from a number or from text such as "256M" or "1 GB" (powers of 1024).
+
+    >>> parse_size("256M")
+    268435456
+    """
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+    return value
+
+
+Seconds = Annotated[
+    float, Field(gt=0, allow_inf_nan=False), BeforeValidator(parse_duration, json_schema_input_type=float | str)
+]
+Size = Annotated[int, Field(gt=0), BeforeValidator(parse_size, json_schema_input_type=int | str)]
+Command = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Parameters(_Model):
+    """What every failure type accepts; each adds its dose."""
+
+    expected_impact: str | None = None
+    recovery_time_expected: Seconds | None = None
+
+
+class CpuParameters(Parameters):
+    """Dose of cpu_stress."""
+
+    cpu_workers: int = Field(gt=0, le=4096, description="how many workers spin")
+    cpu_load: int = Field(default=100, gt=0, le=100, description="percent of one core that each worker takes")
+
+
+class MemoryParameters(Parameters):
+    """Dose of memory_stress."""
+
+    memory_size: Size = Field(description='resident memory to hold, "256M"')
+
+
+class DiskParameters(Parameters):
+    """Dose of disk_stress."""
+
+    io_workers: int = Field(gt=0, le=1024, description="how many workers write and sync")
+    folder: str | None = Field(default=None, description="where they write; a temporary folder on a disk by default")
+
+
+class LatencyParameters(Parameters):
+    """Dose of network_latency."""
+
+    delay_ms: float = Field(gt=0, le=60_000, description="delay added to each packet")
+    interface: str | None = None
+
+
+class LossParameters(Parameters):
+    """Dose of packet_loss."""
+
+    loss_percent: float = Field(gt=0, le=100, description="share of packets that is dropped")
+    interface: str | None = None
+
+
+class CrashParameters(Parameters):
+    """Victim of container_crash: a Docker container by name, or the supervised process of the target."""
+
+    container: str | None = Field(default=None, description="Docker container, by name or id")
+
+
+class DatabaseParameters(Parameters):
+    """Victim of database_outage: the target's own database, or whatever a pair of commands stops and starts."""
+
+    database: str | None = Field(default=None, description="kind or name of the database, for the record")
+    container: str | None = Field(default=None, description="Docker container, by name or id")
+    stop_command: Command | None = Field(default=None, description="argv that stops the database")
+    start_command: Command | None = Field(default=None, description="argv that starts it again; must be idempotent")
+    check_command: Command | None = Field(
+        default=None, description="argv that exits 0 while the database answers: the evidence of the outage"
+    )
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.stop_command is None) != (self.start_command is None):
+            raise ValueError("stop_command and start_command go together: one without the other cannot be undone")
+        return self
+
+
+class _ScenarioBase(_Model):
+    name: str = Field(min_length=1)
+    intensity: Intensity = "medium"
+    duration: Seconds = Field(description='seconds of injection, or text such as "30s"')
+    description: str = ""
+    target: str | None = Field(default=None, description="what is hit, for the record")
+
+    @field_validator("type", mode="after", check_fields=False)
+    @classmethod
+    def _canonical(cls, value: str) -> str:
+        return LEGACY_TYPES.get(value, value)
+
+    @property
+    def destructive(self) -> bool:
+        """Whether the fault ends something rather than slows it."""
+        return getattr(self, "type", "") in DESTRUCTIVE
+
+
+class Control(_ScenarioBase):
+    """The same phases with nothing injected."""
+
+    type: Literal["control"]
+    parameters: Parameters = Parameters()
+
+
+class CpuStress(_ScenarioBase):
+    """Workers that keep cores busy."""
+
+    type: Literal["cpu_stress", "cpu_exhaust"]
+    parameters: CpuParameters
+
+
+class MemoryStress(_ScenarioBase):
+    """Memory held resident."""
+
+    type: Literal["memory_stress", "memory_leak"]
+    parameters: MemoryParameters
+
+
+class DiskStress(_ScenarioBase):
+    """Workers that write and sync."""
+
+    type: Literal["disk_stress"]
+    parameters: DiskParameters
+
+
+class NetworkLatency(_ScenarioBase):
+    """Delay on the way to the target."""
+
+    type: Literal["network_latency", "network_delay"]
+    parameters: LatencyParameters
+
+
+class PacketLoss(_ScenarioBase):
+    """Packets dropped on the way to the target."""
+
+    type: Literal["packet_loss", "network_loss"]
+    parameters: LossParameters
+
+
+class ContainerCrash(_ScenarioBase):
+    """The service's container or process is killed."""
+
+    type: Literal["container_crash"]
+    parameters: CrashParameters = CrashParameters()
+
+
+class DatabaseOutage(_ScenarioBase):
+    """The database behind the service goes away and comes back."""
+
+    type: Literal["database_outage", "database_down"]
+    parameters: DatabaseParameters = DatabaseParameters()
+
+
+AnyScenario = (
+    Control | CpuStress | MemoryStress | DiskStress | NetworkLatency | PacketLoss | ContainerCrash | DatabaseOutage
+)
+Scenario = Annotated[AnyScenario, Field(discriminator="type")]
+
+
+class RecoveryTargets(_Model):
+    """What counts as recovered, and how soon it must be."""
+
+    max_recovery_time_seconds: Seconds | None = None
+    required_health_checks: int = Field(default=3, ge=1, description="consecutive good probes that end an outage")
+    health_check_interval_seconds: Seconds = 1.0
+
+
+class Thresholds(_Model):
+    """SLO thresholds; an absent one takes the default of the level above."""
+
+    mttr_seconds: Seconds | None = None
+    max_error_rate_percent: float | None = Field(default=None, ge=0, le=100)
+    min_availability_percent: float | None = Field(default=None, ge=0, le=100)
+    max_latency_degradation_ms: float | None = Field(default=None, ge=0)
+
+
+class SloTargets(Thresholds):
+    """Thresholds, with the recovery block of the older suite."""
+
+    recovery: RecoveryTargets = RecoveryTargets()
+
+
+Metric = Literal[
+    "mttr_seconds",
+    "error_rate_percent",
+    "availability_percent",
+    "latency_degradation_ms",
+    "recovery_time_seconds",
+]
+Severity = Literal["blocking", "warning"]
+
+
+class SloSeverity(_Model):
+    """Thresholds by what missing them means: `blocking` fails, `warning` is only reported."""
+
+    blocking: SloTargets = SloTargets()
+    warning: SloTargets = SloTargets()
+
+
+class Environment(_Model):
+    """What differs in one environment."""
+
+    slo_targets: SloTargets = SloTargets()
+    allowed_scenarios: tuple[str, ...] | None = None
+
+
+class ScenarioGroup(_Model):
+    """A suite: scenarios that run together."""
+
+    description: str = ""
+    scenarios: tuple[str, ...]
+
+
+class HealthCheck(_Model):
+    """How the target is looked at."""
+
+    endpoint: str = Field(default="/api/health", description="path below the target's URL")
+    timeout: Seconds = Field(default=2.0, description="a probe that takes longer has failed")
+    interval: Seconds = Field(default=5.0, description="pace that safety.abort_conditions count in")
+
+
+class Monitoring(_Model):
+    """What is watched."""
+
+    metrics: tuple[str, ...] = ()
+    sampling_interval: Seconds = Field(default=0.5, description="seconds between samples of the host's resources")
+    health_check: HealthCheck = HealthCheck()
+    alerts: Any = Field(default=None, description="kept for the record; chaoslab sends no alerts")
+
+
+class AbortConditions(_Model):
+    """When to stop a fault at once.
+
+    `consecutive_failures` counts failed health checks at the pace of monitoring.health_check.interval: ten
+    failures at 5 s mean 50 s without one success, whatever the probe rate.
+    """
+
+    error_rate_percent: float | None = Field(default=None, gt=0, le=100)
+    consecutive_failures: int | None = Field(default=None, gt=0)
+    response_time_ms: float | None = Field(default=None, gt=0)
+    window_seconds: Seconds = Field(
+        default=30.0, description="window of the error rate and of the response time's median"
+    )
+
+
+class Safety(_Model):
+    """Limits of a campaign."""
+
+    abort_conditions: AbortConditions = AbortConditions()
+    cooldown_seconds: float = Field(default=2.0, ge=0, description="pause between two runs")
+    max_total_duration_seconds: Seconds = 7200.0
+    require_confirmation: bool | tuple[str, ...] = Field(
+        default=False, description="true, or the types that need --yes"
+    )
+    auto_rollback: bool = Field(default=True, description="kept for the record; everything is always reverted")
+
+
+class Phases(_Model):
+    """Lengths of the phases around an injection, scaled with it."""
+
+    baseline_seconds: Seconds = 15.0
+    recovery_seconds: Seconds = 30.0
+
+
+class ScenarioFile(_Model):
+    """A whole scenario file."""
+
+    scenarios: tuple[Scenario, ...]
+    scenario_groups: Mapping[str, ScenarioGroup] = {}
+    slo_targets: SloTargets = SloTargets()
+    slo_severity: SloSeverity = SloSeverity()
+    environments: Mapping[str, Environment] = {}
+    monitoring: Monitoring = Monitoring()
+    safety: Safety = Safety()
+    phases: Phases = Phases()
+
+    def suite(self, name: str) -> tuple[AnyScenario, ...]:
+        """Return the scenarios of the suite `name`; "all" is every scenario of the file.
+
+        Raises:
+            UsageError: no suite has that name.
+        """
+        if name == "all" and name not in self.scenario_groups:
+            return self.scenarios
+        if name not in self.scenario_groups:
+            accepted = [*self.scenario_groups, "all"]
+            raise UsageError(
+                f"no suite is called {name!r}{nearest(name, accepted)}; accepted: {', '.join(sorted(accepted))}"
+            )
+        return tuple(self.scenario(member) for member in self.scenario_groups[name].scenarios)
+
+    def scenario(self, name: str) -> AnyScenario:
+        """Return the scenario `name` (letter case does not matter).
+
+        Raises:
+            UsageError: no scenario has that name.
+        """
+        for scenario in self.scenarios:
+            if scenario.name.lower() == name.lower():
+                return scenario
+        names = [scenario.name for scenario in self.scenarios]
+        raise UsageError(f"no scenario is called {name!r}{nearest(name, names)}; accepted: {', '.join(names)}")
+
+    def environment(self, name: str | None) -> Environment:
+        """Return the environment `name`, or an empty one for None.
+
+        Raises:
+            UsageError: no environment has that name.
+        """
+        if name is None:
+            return Environment()
+        if name not in self.environments:
+            accepted = sorted(self.environments)
+            raise UsageError(
+                f"no environment is called {name!r}{nearest(name, accepted)}; accepted: {', '.join(accepted)}"
+            )
+        return self.environments[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slo:
+    """One objective: `metric` must be at most, or at least, `threshold`."""
+
+    metric: Metric
+    threshold: float
+    comparison: Literal["<=", ">="]
+    unit: str
+    severity: Severity = "blocking"
+
+
+_SLO_FIELDS: Final[Mapping[str, tuple[Metric, Literal["<=", ">="], str]]] = {
+    "mttr_seconds": ("mttr_seconds", "<=", "s"),
+    "max_error_rate_percent": ("error_rate_percent", "<=", "%"),
+    "min_availability_percent": ("availability_percent", ">=", "%"),
+    "max_latency_degradation_ms": ("latency_degradation_ms", "<=", "ms"),
+    "max_recovery_time_seconds": ("recovery_time_seconds", "<=", "s"),
+}
+
+DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {
+    "mttr_seconds": 30.0,
+    "max_error_rate_percent": 5.0,
+    "min_availability_percent": 95.0,
+    "max_latency_degradation_ms": 500.0,
+    "max_recovery_time_seconds": 10.0,
+}
+
+
+def _thresholds(targets: SloTargets) -> dict[str, float]:
+    given = {**targets.model_dump(exclude={"recovery"}), **targets.recovery.model_dump()}
+    return {key: given[key] for key in _SLO_FIELDS if given.get(key) is not None}
+
+
+def resolve_slos(file: ScenarioFile, environment: str | None = None) -> tuple[Slo, ...]:
+    """Return the objectives that hold in `environment`: its own, else the file's, else the defaults.
+
+    `slo_severity.blocking` overrides the thresholds that block; `slo_severity.warning` adds objectives that are
+    only reported.
+
+    Raises:
+        UsageError: no environment has that name.
+    """
+    blocking = {
+        **DEFAULT_THRESHOLDS,
+        **_thresholds(file.slo_targets),
+        **_thresholds(file.slo_severity.blocking),
+        **_thresholds(file.environment(environment).slo_targets),
+    }
+    warning = _thresholds(file.slo_severity.warning)
+    levels: list[tuple[Severity, dict[str, float]]] = [("blocking", blocking), ("warning", warning)]
+    return tuple(
+        Slo(metric=metric, threshold=levels_of[key], comparison=comparison, unit=unit, severity=severity)
+        for severity, levels_of in levels
+        for key, (metric, comparison, unit) in _SLO_FIELDS.items()
+        if key in levels_of
+    )
+
+
+def select(
+    file: ScenarioFile,
+    *,
+    suites: Sequence[str] = (),
+    names: Sequence[str] = (),
+    intensity: Intensity | None = None,
+) -> tuple[AnyScenario, ...]:
+    """Return the scenarios that the suites and names ask for, each once, in the order of the request.
+
+    With neither, every scenario of the file. `intensity` keeps only scenarios of that level, and controls.
+
+    Raises:
+        UsageError: a name that the file does not define, or nothing left.
+    """
+    chosen = [scenario for suite in suites for scenario in file.suite(suite)]
+    chosen += [file.scenario(name) for name in names]
+    if not suites and not names:
+        chosen = list(file.scenarios)
+    if intensity is not None:
+        chosen = [scenario for scenario in chosen if scenario.intensity == intensity or scenario.type == "control"]
+    if not chosen:
+        raise UsageError(f"no scenario of the request has the intensity {intensity!r}")
+    return tuple({scenario.name: scenario for scenario in chosen}.values())

@@ -1,0 +1,228 @@
+"""Reading a scenario file: strict YAML into the values of `scenario`.
+
+Whatever is not known is an error that names file and line, what was found, what is accepted, and the nearest match.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+
+from chaoslab.errors import ScenarioFileError, nearest
+from chaoslab.scenario import AnyScenario, ScenarioFile
+
+
+def load(path: Path) -> ScenarioFile:
+    """Read the scenario file at `path`.
+
+    Raises:
+        ScenarioFileError: the file cannot be read, is not YAML, or holds something that is not accepted; the
+            message has a line for each fault: file, line, what was found, what is accepted.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return parse(text, source=str(path))
+
+
+def parse(text: str, *, source: str = "<text>") -> ScenarioFile:
+    """Read a scenario file from `text`; `source` names it in messages.
+
+    Raises:
+        ScenarioFileError: as for `load`.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error) or type(error).__name__
+        raise ScenarioFileError(f"{source}{line}: not valid YAML: {problem}") from error
+    if not isinstance(document, dict) or root is None:
+        found = "nothing" if document is None else type(document).__name__
+        accepted = ", ".join(ScenarioFile.model_fields)
+        raise ScenarioFileError(
+            f"{source}:1: a mapping is expected at the top, found {found}; accepted keys: {accepted}"
+        )
+    problems = _duplicates(root)
+    if not problems:
+        try:
+            file = ScenarioFile.model_validate(document)
+        except ValidationError as error:
+            problems = [_explain(fault, root) for fault in error.errors()]
+        else:
+            problems = _undefined_names(file, root)
+    if problems:
+        raise ScenarioFileError("\n".join(f"{source}:{line}: {text}" for line, text in sorted(set(problems))))
+    return file
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of the scenario file, for editors."""
+    schema = ScenarioFile.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "chaoslab scenario file",
+    } | schema
+
+
+# What follows turns a validation error into file:line, what was found and what is accepted.
+
+_Problem = tuple[int, str]
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _duplicates(node: yaml.Node) -> list[_Problem]:
+    """Keys given twice in one mapping: YAML keeps the last one in silence."""
+    problems: list[_Problem] = []
+    stack, visited = [node], set()
+    while stack:
+        current = stack.pop()
+        if id(current) in visited:
+            continue
+        visited.add(id(current))
+        if isinstance(current, yaml.MappingNode):
+            seen: dict[str, int] = {}
+            for key, value in current.value:
+                if key.value in seen and isinstance(key, yaml.ScalarNode):
+                    problems.append((_line(key), f"key {key.value!r} stands here and in line {seen[key.value]}"))
+                elif isinstance(key, yaml.ScalarNode):
+                    seen[key.value] = _line(key)
+                stack.append(value)
+        elif isinstance(current, yaml.SequenceNode):
+            stack.extend(current.value)
+    return problems
+
+
+def _find(root: yaml.Node, location: Iterable[int | str]) -> tuple[yaml.Node, list[str]]:
+    """Return the node at `location`, or the nearest one above it, and the path that was walked."""
+    node, path = root, []
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    # An unknown or misspelt key is best shown where the key stands, not where its value does.
+                    node = value if isinstance(value, (yaml.MappingNode, yaml.SequenceNode)) else key
+                    path.append(str(part))
+                    break
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            path.append(f"[{part}]")
+    return node, path
+
+
+def _accepted_keys(location: Sequence[int | str]) -> list[str]:
+    """Return the keys that the JSON Schema accepts at `location`."""
+    schema = json_schema()
+    definitions = schema["$defs"]
+
+    def resolve(part: dict[str, Any]) -> dict[str, Any]:
+        while "$ref" in part:
+            part = definitions[part["$ref"].rsplit("/", 1)[-1]]
+        for option in part.get("anyOf", ()):
+            if "$ref" in option:
+                return resolve(option)
+        return part
+
+    current = resolve(schema)
+    for part in location:
+        if isinstance(part, int):
+            current = resolve(current.get("items", {}))
+        elif "discriminator" in current:
+            current = resolve({"$ref": current["discriminator"]["mapping"][part]})
+        elif part in current.get("properties", {}):
+            current = resolve(current["properties"][part])
+        else:
+            current = resolve(current.get("additionalProperties") or {})
+    return list(current.get("properties", {}))
+
+
+def _explain(fault: Any, root: yaml.Node) -> _Problem:
+    location, kind, context = fault["loc"], fault["type"], fault.get("ctx", {})
+    node, path = _find(root, location)
+    where = ".".join(path).replace(".[", "[") or "the file"
+    if kind == "extra_forbidden":
+        found, accepted = str(location[-1]), _accepted_keys(location[:-1])
+        parent = where.rpartition(".")[0] or "the file"
+        if path and path[-1] != found:
+            parent = where
+        return _key_line(root, location), (
+            f"unknown key {found!r} in {parent}{nearest(found, accepted)}; accepted: {', '.join(accepted)}"
+        )
+    if kind == "union_tag_invalid":
+        found = str(context["tag"])
+        accepted = re.findall(r"'([^']+)'", context["expected_tags"])
+        return _key_line(root, (*location, "type")), (
+            f"unknown type {found!r}{nearest(found, accepted)}; accepted: {', '.join(accepted)}"
+        )
+    if kind == "union_tag_not_found":
+        return _line(node), f"{where} has no key 'type'; accepted: {', '.join(_types())}"
+    if kind == "missing":
+        return _line(node), f"{where} lacks the key {str(location[-1])!r}"
+    found = fault["input"]
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    if kind == "literal_error":
+        accepted = re.findall(r"'([^']+)'", context["expected"])
+        message = f"accepted: {', '.join(accepted)}{nearest(str(found), accepted)}"
+    return _key_line(root, location), f"{where} is {_shown(found)}: {message.removeprefix('value error, ')}"
+
+
+def _key_line(root: yaml.Node, location: Sequence[int | str]) -> int:
+    """Return the line of the last key of `location`, or of the nearest node above it."""
+    parent, _ = _find(root, location[:-1])
+    if isinstance(parent, yaml.MappingNode) and location:
+        for key, _value in parent.value:
+            if key.value == str(location[-1]):
+                return _line(key)
+    return _line(_find(root, location)[0])
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _types() -> list[str]:
+    return [tag for model in get_args(AnyScenario) for tag in get_args(model.model_fields["type"].annotation)]
+
+
+def _undefined_names(file: ScenarioFile, root: yaml.Node) -> list[_Problem]:
+    """Scenarios that a suite or an environment names and nobody defines, and names given twice."""
+    names = [scenario.name for scenario in file.scenarios]
+    lists: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+        (("scenario_groups", suite, "scenarios"), group.scenarios) for suite, group in file.scenario_groups.items()
+    ]
+    lists += [
+        (("environments", name, "allowed_scenarios"), environment.allowed_scenarios or ())
+        for name, environment in file.environments.items()
+    ]
+    known = {name.lower() for name in names}
+    problems: list[_Problem] = [
+        (
+            _line(_find(root, (*where, index))[0]),
+            f"{'.'.join(where[:2])} names the scenario {name!r}, which is not defined{nearest(name, names)}; "
+            f"defined: {', '.join(names)}",
+        )
+        for where, members in lists
+        for index, name in enumerate(members)
+        if name.lower() not in known
+    ]
+    problems += [
+        (
+            _line(_find(root, ("scenarios", index))[0]),
+            f"a second scenario is called {name!r}; names must differ",
+        )
+        for index, name in enumerate(names)
+        if name.lower() in {earlier.lower() for earlier in names[:index]}
+    ]
+    return problems

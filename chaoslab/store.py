@@ -1,0 +1,337 @@
+"""A campaign folder ⇄ tables.
+
+    campaign.json                   what ran: configuration, versions, host, seed, target, order, anchor
+    probes/ resources/ events/      Parquet, one file a run; while a run lasts, a folder of small parts
+    journal.jsonl                   every step's do and undo
+
+Each table's folder is a Parquet data set as it stands: pandas, DuckDB and Polars read it directly. A part is written
+beside its place and renamed, so that whoever kills us finds whole files or none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chaoslab.errors import CampaignFolderError
+from chaoslab.records import SCHEMA_VERSION, TABLES, Dose, Event, RunState
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CAMPAIGN_FILE: Final = "campaign.json"
+_TEMPORARY: Final = ".tmp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunKey:
+    """Names one run: `index` is its place in the campaign's order, `repeat` counts from 1."""
+
+    campaign: str
+    scenario: str
+    repeat: int
+    index: int
+
+    @property
+    def slug(self) -> str:
+        """A file name for the run, in the order of the campaign."""
+        name = re.sub(r"[^a-z0-9]+", "-", self.scenario.lower()).strip("-")
+        return f"{self.index:04d}-{name}-r{self.repeat}"
+
+
+def write_json(path: Path, document: object) -> None:
+    """Write `document` to `path` in one piece, keys sorted, so that equal content is equal bytes."""
+    temporary = path.with_name(path.name + _TEMPORARY)
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(document, file, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class PartWriter:
+    """Writes the rows of one run of one table as Parquet parts, and joins them when the run is over."""
+
+    def __init__(self, folder: Path, table: str, key: RunKey) -> None:
+        self._schema: pa.Schema = TABLES[table]
+        self._key = key
+        self._final = folder / table / f"{key.slug}.parquet"
+        self._parts = self._final.with_suffix("")
+        self._parts.mkdir(parents=True)
+        self._count = 0
+
+    def write(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Write one part from `columns` (all but the run's key), equal in length and not empty.
+
+        Raises:
+            OSError: the disk is full or gone; parts written before are whole.
+        """
+        length = len(next(iter(columns.values())))
+        key = {
+            "campaign": [self._key.campaign] * length,
+            "scenario": [self._key.scenario] * length,
+            "repeat": [self._key.repeat] * length,
+        }
+        everything = key | dict(columns)
+        arrays = [pa.array(everything[name], type=self._schema.field(name).type) for name in self._schema.names]
+        table = pa.Table.from_arrays(arrays, schema=self._schema)
+        _write_parquet(table, self._parts / f"part-{self._count:06d}.parquet")
+        self._count += 1
+
+    def compact(self) -> None:
+        """Join the parts into the run's one file, and remove them."""
+        parts = sorted(self._parts.glob("*.parquet"))
+        if parts:
+            _write_parquet(pa.concat_tables(pq.read_table(part) for part in parts), self._final)
+        _remove_parts(self._parts)
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    delta = [name for name in ("seq", "scheduled_us", "at_us") if name in table.column_names]
+    dictionary = [part.name for part in table.schema if pa.types.is_dictionary(part.type)]
+    temporary = path.with_name(path.name + _TEMPORARY)
+    try:
+        pq.write_table(
+            table.unify_dictionaries(),
+            temporary,
+            compression="zstd",
+            use_dictionary=dictionary,
+            column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
+        )
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _remove_parts(folder: Path) -> None:
+    for part in folder.iterdir():
+        part.unlink()
+    folder.rmdir()
+
+
+def require_empty(path: Path) -> None:
+    """See that a campaign can be written to `path`: a new folder, or an empty one.
+
+    Raises:
+        CampaignFolderError: it holds something, or cannot be written.
+    """
+    try:
+        if path.exists() and any(path.iterdir()):
+            holds = "a campaign" if (path / CAMPAIGN_FILE).exists() else "other files"
+            raise CampaignFolderError(f"{path} already holds {holds}; --output takes a new or an empty folder")
+    except OSError as error:
+        raise CampaignFolderError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def create(path: Path, meta: Mapping[str, Any]) -> None:
+    """Make the campaign folder at `path` (mode 0700) and write `campaign.json`.
+
+    Raises:
+        CampaignFolderError: it cannot be written, or already holds something.
+    """
+    require_empty(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_json(path / CAMPAIGN_FILE, meta)
+    except OSError as error:
+        raise CampaignFolderError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def update(path: Path, **changes: Any) -> None:
+    """Change keys of the campaign's `campaign.json`."""
+    write_json(path / CAMPAIGN_FILE, json.loads((path / CAMPAIGN_FILE).read_text(encoding="utf-8")) | changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run as its events tell it; instants are microseconds since the campaign's anchor, None where not reached.
+
+    Baseline is [baseline_us, injection_us), injection is [injection_us, recovery_us), recovery is [recovery_us,
+    finished_us). `fault_over_us` is the instant from which recovery time counts: the revert, or for a fault that
+    is over when it is done (a kill), its delivery.
+    """
+
+    scenario: str
+    repeat: int
+    state: RunState
+    reason: str
+    steady: bool
+    baseline_us: int
+    injection_us: int | None
+    recovery_us: int | None
+    fault_over_us: int | None
+    finished_us: int
+    doses: tuple[Dose, ...] = ()
+    undo_failures: tuple[Mapping[str, Any], ...] = ()
+    steps: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+
+
+class Campaign:
+    """A campaign folder, read lazily; the tables are plain DataFrames."""
+
+    def __init__(self, path: Path, meta: Mapping[str, Any]) -> None:
+        self.path = path
+        self.meta = meta
+
+    @classmethod
+    def open(cls, path: Path | str) -> Campaign:
+        """Open the folder at `path`.
+
+        Raises:
+            CampaignFolderError: not a campaign, cut off, of a newer schema, or a dry run.
+        """
+        path = Path(path)
+        file = path / CAMPAIGN_FILE
+        try:
+            meta = json.loads(file.read_text(encoding="utf-8"))
+            version = int(meta["schema_version"])
+            dry_run = bool(meta["dry_run"])
+        except FileNotFoundError as error:
+            raise CampaignFolderError(f"{path} is not a campaign folder: it holds no {CAMPAIGN_FILE}") from error
+        except OSError as error:
+            raise CampaignFolderError(f"{file} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise CampaignFolderError(f"{file} is cut off or not a campaign's: {error!r}") from error
+        if version > SCHEMA_VERSION:
+            raise CampaignFolderError(
+                f"{path} has schema version {version}; this chaoslab reads up to {SCHEMA_VERSION}: upgrade chaoslab"
+            )
+        if dry_run:
+            raise CampaignFolderError(f"{path} is a dry run: nothing was injected, so there is nothing to analyse")
+        return cls(path, meta)
+
+    @property
+    def name(self) -> str:
+        """The campaign's identifier."""
+        return str(self.meta["campaign"])
+
+    @cached_property
+    def probes(self) -> pd.DataFrame:
+        """One row a probe, ordered by run and schedule; columns as in `records.PROBES`."""
+        return self._table("probes", ["scenario", "repeat", "scheduled_us", "seq"])
+
+    @cached_property
+    def resources(self) -> pd.DataFrame:
+        """One row a sample of the host; columns as in `records.RESOURCES`."""
+        return self._table("resources", ["scenario", "repeat", "at_us"])
+
+    @cached_property
+    def events(self) -> pd.DataFrame:
+        """One row an event, in the order in which they happened; columns as in `records.EVENTS`."""
+        return self._table("events", ["at_us"])
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs that were started, in order.
+
+        Raises:
+            CampaignFolderError: an event whose detail cannot be read.
+        """
+        groups = self.events.groupby(["scenario", "repeat"], sort=False, observed=True)
+        try:
+            return tuple(_run(rows, self) for _, rows in groups)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CampaignFolderError(
+                f"{self.path / 'events'} holds an event that cannot be read: {error!r}"
+            ) from error
+
+    def probes_of(self, run: Run) -> pd.DataFrame:
+        """Return the probes of one run, index from 0."""
+        return self._of("probes", run)
+
+    def resources_of(self, run: Run) -> pd.DataFrame:
+        """Return the resource samples of one run, index from 0."""
+        return self._of("resources", run)
+
+    def _of(self, table: str, run: Run) -> pd.DataFrame:
+        rows = self._grouped(table).get((run.scenario, run.repeat))
+        frame: pd.DataFrame = getattr(self, table)
+        return (frame.iloc[:0] if rows is None else frame.iloc[rows]).reset_index(drop=True)
+
+    def _grouped(self, table: str) -> dict[Any, Any]:
+        cache = self.__dict__.setdefault("_groups", {})
+        if table not in cache:
+            frame: pd.DataFrame = getattr(self, table)
+            cache[table] = frame.groupby(["scenario", "repeat"], sort=False, observed=True).indices
+        groups: dict[Any, Any] = cache[table]
+        return groups
+
+    def _table(self, table: str, order: list[str]) -> pd.DataFrame:
+        with _readable(self.path / table):
+            tables = [pq.read_table(file) for file in _files(self.path / table)]
+            schema = TABLES[table]
+            for found in tables:
+                missing = set(schema.names) - set(found.column_names)
+                if missing:
+                    raise CampaignFolderError(f"{self.path / table} lacks the column {sorted(missing)[0]!r}")
+            joined = pa.concat_tables(tables).unify_dictionaries() if tables else schema.empty_table()
+            frame: pd.DataFrame = joined.select(schema.names).cast(schema).to_pandas()
+        return frame.sort_values(order, kind="stable", ignore_index=True)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CampaignFolderError(f"{path} is cut off or damaged: {str(error).splitlines()[0]}") from error
+
+
+def _files(folder: Path) -> list[Path]:
+    """Whole files of runs, and the parts of runs that were never joined."""
+    if not folder.is_dir():
+        return []
+    whole = sorted(folder.glob("*.parquet"))
+    joined = {file.stem for file in whole}
+    parts = [file for file in sorted(folder.glob("*/*.parquet")) if file.parent.name not in joined]
+    return whole + parts
+
+
+def _run(rows: pd.DataFrame, campaign: Campaign) -> Run:
+    scenario, repeat = str(rows["scenario"].iloc[0]), int(rows["repeat"].iloc[0])
+    happened: dict[str, tuple[int, dict[str, Any]]] = {}
+    steps: list[Mapping[str, Any]] = []
+    for event, at_us, step, text in zip(rows["event"], rows["at_us"], rows["step"], rows["detail"], strict=True):
+        detail = json.loads(text)
+        happened.setdefault(str(event), (int(at_us), detail))
+        steps.append({"event": str(event), "at_us": int(at_us), "step": step, "detail": detail})
+
+    def at(event: Event) -> int | None:
+        return happened[event][0] if event in happened else None
+
+    finished = happened.get(Event.RUN_FINISHED)
+    if finished is None:
+        state, reason = RunState.BROKEN, "the run has no end: chaoslab was killed, or is still running"
+        last = int(rows["at_us"].iloc[-1])
+        probes = campaign.probes
+        seen = probes.loc[(probes["scenario"] == scenario) & (probes["repeat"] == repeat), "scheduled_us"]
+        finished_us = max(last, int(seen.max())) if len(seen) else last
+    else:
+        state, reason, finished_us = RunState(finished[1]["state"]), str(finished[1]["reason"]), finished[0]
+    return Run(
+        scenario=scenario,
+        repeat=repeat,
+        state=state,
+        reason=reason,
+        steady=bool(happened.get(Event.STEADY_STATE, (0, {}))[1].get("steady", False)),
+        baseline_us=int(rows["at_us"].iloc[0]),
+        injection_us=at(Event.INJECTION_STARTED),
+        recovery_us=at(Event.RECOVERY_STARTED),
+        fault_over_us=at(Event.FAULT_OVER),
+        finished_us=finished_us,
+        doses=tuple(Dose.from_dict(step["detail"]) for step in steps if step["event"] == Event.DOSE),
+        undo_failures=tuple(step["detail"] for step in steps if step["event"] == Event.UNDO_FAILED),
+        steps=tuple(steps),
+    )

@@ -1,0 +1,72 @@
+"""Undoing steps: by the runner when a fault is over, by the guardian after a crash, by hand with `recover`."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from contextlib import suppress
+
+from chaoslab import processes
+from chaoslab.errors import ChaoslabError, NotReverted
+from chaoslab.hosts import Host
+from chaoslab.journal import Journal, OpenStep, Phase, Step
+
+_POLL_SECONDS = 0.05
+
+
+def undo(step: Step, *, run: str, journal: Journal, host: Host) -> None:
+    """Undo one step and see that it is undone; both are journalled.
+
+    Raises:
+        NotReverted: the undo failed, or the state is not back within the step's limit.
+    """
+    _note(journal, Phase.UNDO_STARTED, run=run, step=step.name)
+    problem = _attempt(step, host)
+    if problem:
+        _note(journal, Phase.UNDO_FAILED, run=run, step=step.name, reason=problem)
+        raise NotReverted(f"{step.name} could not be undone: {problem}", commands=[shlex.join(step.undo)])
+    _note(journal, Phase.UNDONE, run=run, step=step.name)
+
+
+def _note(journal: Journal, phase: Phase, **fields: str) -> None:
+    # On a full disk the undo still happens; the step then stays open on record, and undoing it again does no harm.
+    with suppress(ChaoslabError):
+        journal.append(phase, **fields)
+
+
+def _attempt(step: Step, host: Host) -> str:
+    """Return what went wrong, or an empty string."""
+    deadline = time.monotonic() + step.undo_limit
+    if not step.holds and (survivors := processes.end_family(step.token)):
+        # A `do` still under way would overtake its own undo.
+        return f"the process {min(survivors).pid} that was doing it could not be ended"
+    result = host.run(step.undo, timeout=step.undo_limit)
+    if not result.ok:
+        return result.problem
+    while step.restored:
+        result = host.run(step.restored, timeout=max(1.0, deadline - time.monotonic()))
+        if result.ok:
+            break
+        if time.monotonic() > deadline:
+            return f"not back after {step.undo_limit:g} s: {result.problem}"
+        time.sleep(_POLL_SECONDS)
+    return ""
+
+
+def undo_all(journal: Journal, host: Host, *, only: list[OpenStep] | None = None) -> None:
+    """Undo every open step, the last one first; one that fails does not keep the others from being tried.
+
+    Raises:
+        NotReverted: some steps could not be undone; carries a command for each.
+    """
+    failures: list[NotReverted] = []
+    for found in journal.open_steps() if only is None else only:
+        try:
+            undo(found.step, run=found.run, journal=journal, host=host)
+        except NotReverted as failure:
+            failures.append(failure)
+    if failures:
+        raise NotReverted(
+            "; ".join(str(failure) for failure in failures),
+            commands=[command for failure in failures for command in failure.commands],
+        )

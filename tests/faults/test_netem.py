@@ -1,0 +1,193 @@
+"""Latency and loss by netem, for real: in User Mode Linux, for not every kernel has netem, and none is ours to change.
+
+One boot answers all the questions of `tests/faults/uml/inside.py`; each test here reads one of the answers.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import chaoslab
+from chaoslab.faults import Surroundings
+from chaoslab.faults.netem import NetemLatency, NetemLoss
+from chaoslab.faults.traffic import chance
+from chaoslab.hosts import Completed, LocalHost
+from tests.conftest import missing
+from tests.faults.kit import scenario, surroundings
+
+REPOSITORY = Path(chaoslab.__file__).parents[1]
+BY_CHANCE = 1 - 1e-6
+BOOT_LIMIT = 110.0
+
+
+@pytest.fixture(scope="session")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What was found inside."""
+    for program, package in (("linux.uml", "user-mode-linux"), ("busybox", "busybox-static"), ("tc", "iproute2")):
+        found = subprocess.run(["sh", "-c", f"command -v {program}"], capture_output=True).returncode == 0
+        if not found:
+            missing(f"{program} is missing: apt-get install {package}")
+    results = tmp_path_factory.mktemp("uml") / "results.json"
+    kernel = ["linux.uml", "root=/dev/root", "rootfstype=hostfs", "rw", "mem=1G", "con=null", "con0=null,fd:1", "quiet"]
+    lab = {"LAB_PYTHON": sys.executable, "LAB_REPOSITORY": REPOSITORY, "LAB_RESULTS": results}
+    argv = [
+        *kernel,
+        f"init={REPOSITORY / 'tests/faults/uml/init.sh'}",
+        *(f"{key}={value}" for key, value in lab.items()),
+    ]
+    boot = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=BOOT_LIMIT)
+    assert results.exists(), boot.stdout[-2000:].decode(errors="replace")
+    found_inside: dict[str, Any] = json.loads(results.read_text())
+    return found_inside
+
+
+def test_the_delay_that_requests_meet_is_the_one_that_was_asked(answers: dict[str, Any]) -> None:
+    dose = answers["delay"]["dose"]
+    assert dose["ok"]
+    assert 50 * 0.95 - 2 <= dose["delivered"] <= 50 * 1.1 + 5
+
+
+def test_the_loss_that_the_kernel_counts_is_the_one_that_was_asked(answers: dict[str, Any]) -> None:
+    dose = answers["loss"]["dose"]
+    seen = int(dose["how"].split(" of ")[1].split()[0])
+    low, high = chance(0.15, seen, BY_CHANCE)
+    assert seen >= 2000
+    assert 100 * low <= dose["delivered"] <= 100 * high
+    assert "seed" in dose["how"]
+
+
+def test_a_target_at_an_ipv6_address_is_hit_too(answers: dict[str, Any]) -> None:
+    assert answers["loss_over_ipv6"] == {"seen": 1, "dropped": 1, "problems": []}
+
+
+def test_only_packets_to_the_targets_port_are_delayed_and_only_until_the_undo(answers: dict[str, Any]) -> None:
+    found = answers["others"]
+    assert found["target"] > 190
+    assert found["other"] < 50
+    assert found["after"] < 50
+    assert found["problems"] == []
+
+
+@pytest.mark.parametrize("fault", ["delay", "loss"])
+def test_undoing_twice_leaves_the_queues_exactly_as_they_were(answers: dict[str, Any], fault: str) -> None:
+    assert answers[fault]["restored"]
+
+
+def test_a_queue_that_somebody_configured_is_refused_and_survives_even_our_undo(answers: dict[str, Any]) -> None:
+    found = answers["foreign"]
+    assert "pfifo 1:" in found["refusal"]
+    assert not found["began"]
+    assert found["problems"] == []
+    assert found["kept"]
+
+
+def test_a_fault_that_was_cut_off_between_any_two_steps_can_be_undone(answers: dict[str, Any]) -> None:
+    assert [(at["done"], at["problems"], at["restored"]) for at in answers["cut"]] == [
+        (done, [], True) for done in range(4)
+    ]
+
+
+def test_a_loss_takes_effect_with_the_first_packet_that_meets_it(answers: dict[str, Any]) -> None:
+    assert answers["unseen"] == {"without": False, "with": True, "problems": []}
+
+
+def test_a_machine_that_has_netem_is_told_of_no_obstacle(answers: dict[str, Any]) -> None:
+    assert answers["doctor"] == "None"
+
+
+# What follows needs no kernel: a host that answers as `ip` and `tc` would.
+
+
+class Answering(LocalHost):
+    """Says what each program answers, and runs nothing."""
+
+    def __init__(self, **answers: Any) -> None:
+        super().__init__()
+        self.answers = {"ip": [{"dev": "lo"}], "tc": [{"kind": "noqueue", "handle": "0:"}], "unshare": ""} | answers
+
+    def run(self, argv: Sequence[str], **_: Any) -> Completed:
+        answer = self.answers[argv[0]]
+        if isinstance(answer, str) and answer:
+            return Completed(tuple(argv), 2, "", answer)
+        return Completed(tuple(argv), 0, json.dumps(answer), "")
+
+
+def on(host: LocalHost, url: str = "http://127.0.0.1:8080") -> Surroundings:
+    return replace(surroundings(), host=host, url=url)
+
+
+@pytest.fixture
+def privileged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaoslab.faults.traffic.no_privilege", lambda: None)
+    monkeypatch.setattr("chaoslab.faults.traffic.no_program", lambda *_: None)
+
+
+DELAY = scenario("network_latency", delay_ms=50)
+
+
+def test_the_steps_are_the_plain_commands_of_tc() -> None:
+    injection = NetemLoss().inject(scenario("packet_loss", loss_percent=2.5), on(Answering()), seconds=30, token="t")
+    commands = [" ".join(step.do) for step in injection.steps]
+    handle = commands[0].split()[7]
+    assert commands[0].startswith(f"tc qdisc add dev lo root handle {handle} prio bands 2 priomap 0")
+    assert f"parent {handle}2" in commands[1]
+    assert commands[1].endswith("netem limit 100000 loss 2.5%")
+    assert commands[2].endswith(
+        "u32 match ip dst 127.0.0.1/32 match ip protocol 6 0xff match ip dport 8080 0xffff flowid " + f"{handle}2"
+    )
+    assert all(step.undo[-4:] == ("--dev", "lo", "--handle", handle) for step in injection.steps)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "answers", "words"),
+    [
+        ({"interface": "nope0"}, {}, "no network interface 'nope0'"),
+        ({}, {"ip": []}, "no route"),
+        ({}, {"tc": [{"kind": "htb", "handle": "1:", "root": True}]}, "htb 1:"),
+        ({}, {"tc": [{"kind": "mq", "handle": "0:"}, {"kind": "fq", "handle": "8001:"}]}, "fq 8001:"),
+        ({}, {"tc": "RTNETLINK says no"}, "does not say"),
+        ({}, {"unshare": "Error: Specified qdisc kind is unknown."}, "kind is unknown"),
+    ],
+)
+@pytest.mark.usefixtures("privileged")
+def test_what_cannot_be_done_is_refused_with_the_reason(
+    parameters: dict[str, Any], answers: dict[str, Any], words: str
+) -> None:
+    asked = scenario("network_latency", delay_ms=50, **parameters)
+    assert words in str(NetemLatency().obstacle(asked, on(Answering(**answers))))
+
+
+@pytest.mark.usefixtures("privileged")
+def test_what_stands_beside_the_root_is_no_obstacle() -> None:
+    beside = [{"kind": "clsact", "handle": "ffff:"}, {"kind": "noqueue", "handle": "0:", "root": True}]
+    assert NetemLatency().obstacle(DELAY, on(Answering(tc=beside))) is None
+
+
+@pytest.mark.usefixtures("privileged")
+def test_where_no_namespace_can_be_made_the_injection_itself_will_tell() -> None:
+    refused = Answering(unshare="unshare: unshare failed: Operation not permitted")
+    assert NetemLatency().obstacle(DELAY, on(refused)) is None
+
+
+@pytest.mark.usefixtures("privileged")
+def test_a_host_that_does_not_resolve_is_refused() -> None:
+    refusal = NetemLatency().obstacle(DELAY, on(Answering(), "http://no-such-host.invalid"))
+    assert "does not resolve" in str(refusal)
+
+
+def test_remove_touches_no_handle_that_is_not_ours() -> None:
+    command = [sys.executable, "-m", "chaoslab.faults.netem", "remove", "--dev", "nope0", "--handle", "1:"]
+    assert subprocess.run(command, capture_output=True).returncode == 2
+
+
+def test_an_interface_that_is_gone_has_taken_our_queues_with_it() -> None:
+    command = [sys.executable, "-m", "chaoslab.faults.netem", "remove", "--dev", "nope0", "--handle", "7c00:"]
+    assert subprocess.run(command, capture_output=True).returncode == 0

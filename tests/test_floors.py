@@ -1,0 +1,84 @@
+"""The house keeps its floors: a module imports only from below, and the two sides meet only on disk."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import chaoslab
+
+PACKAGE = Path(chaoslab.__file__).parent
+
+FLOORS = {
+    0: {"errors"},
+    1: {"scenario", "scenario_file", "records", "intervals", "processes", "targets", "share", "wording"},
+    2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
+    | {"probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument"},
+    3: {"runner", "verdict", "analysis"},
+    4: {"progress", "experiment", "report", "export"},
+    5: {"cli", "demo", "__main__"},
+}
+ANALYSIS = {"metrics", "plots", "verdict", "analysis", "report", "export"}
+EXPERIMENT = ((FLOORS[2] | FLOORS[3] | FLOORS[4]) - ANALYSIS) - {"store"}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else "chaoslab"
+
+
+def imports(path: Path) -> set[str]:
+    """Rooms of the package that the file at `path` imports when it runs; imports for types alone do not count."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module == "chaoslab":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("chaoslab."):
+            found.add(room(node.module or ""))
+        elif isinstance(node, ast.Import):
+            found |= {room(alias.name) for alias in node.names if alias.name.startswith("chaoslab.")}
+    return found
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+FLOOR_OF = {name: floor for floor, rooms in FLOORS.items() for name in rooms}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_its_own_floor_or_below(path: Path) -> None:
+    here = room_of(path)
+    if here == "__init__":
+        return
+    assert here in FLOOR_OF, f"{here} stands on no floor: name it in FLOORS"
+    too_high = {name for name in imports(path) if FLOOR_OF.get(name, 5) > FLOOR_OF[here]}
+    assert not too_high
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_experiment_side_and_the_analysis_side_never_import_each_other(path: Path) -> None:
+    other = {"experiment": ANALYSIS, "analysis": EXPERIMENT}
+    here = room_of(path)
+    side = "experiment" if here in EXPERIMENT else "analysis" if here in ANALYSIS else None
+    assert side is None or not imports(path) & other[side]
+
+
+def test_nothing_heavy_is_imported_with_the_package() -> None:
+    heavy = "('pandas', 'numpy', 'scipy', 'matplotlib', 'pyarrow')"
+    code = f"import sys, chaoslab; print([module for module in {heavy} if module in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -1,0 +1,160 @@
+"""The journal holds what must be undone, whatever happens to the process that wrote it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chaoslab import processes
+from chaoslab.errors import ChaoslabError, NotReverted
+from chaoslab.hosts import LocalHost
+from chaoslab.journal import JOURNAL_FILE, Journal, Phase, Step, leftovers
+from chaoslab.undo import undo, undo_all
+
+PYTHON = sys.executable
+
+
+def touching(path: Path, *, undo_argv: tuple[str, ...] | None = None, **options: object) -> Step:
+    """A step that makes a file, and whose undo removes it."""
+    return Step(
+        name=f"file {path.name}",
+        do=(PYTHON, "-c", f"open({str(path)!r}, 'w')"),
+        undo=undo_argv or ("rm", "-f", str(path)),
+        token=f"none-{path.name}",
+        deadline=60.0,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def test_a_step_is_open_from_its_intent_until_it_is_undone(tmp_path: Path) -> None:
+    journal = Journal.create("j")
+    first, second = touching(tmp_path / "a"), touching(tmp_path / "b")
+    journal.intend("r1", first)
+    journal.intend("r1", second)
+    assert [found.step for found in journal.open_steps()] == [second, first]
+    undo(second, run="r1", journal=journal, host=LocalHost())
+    assert [found.step for found in journal.open_steps()] == [first]
+
+
+def test_the_step_survives_the_journal_unchanged(tmp_path: Path) -> None:
+    journal = Journal.create("j")
+    step = touching(tmp_path / "a", restored=("test", "!", "-e", str(tmp_path / "a")), undo_limit=3.0)
+    journal.intend("r1", step)
+    assert Journal(journal.path).open_steps()[0].step == step
+
+
+def test_a_torn_last_line_hides_nothing_that_came_before_or_after(tmp_path: Path) -> None:
+    journal = Journal.create("j")
+    journal.intend("r1", touching(tmp_path / "a"))
+    with journal.path.open("ab") as file:
+        file.write(b'{"phase": "undone", "run": "r1", "st')
+    assert len(journal.open_steps()) == 1
+    journal.intend("r2", touching(tmp_path / "b"))
+    assert len(journal.open_steps()) == 2
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(cut=st.integers(min_value=0, max_value=4000))
+def test_a_journal_cut_at_any_byte_can_be_read(tmp_path: Path, cut: int) -> None:
+    journal = Journal.create(f"cut-{cut}")
+    for run in ("r1", "r2", "r3"):
+        journal.intend(run, touching(tmp_path / run))
+    data = journal.path.read_bytes()
+    whole = data[:cut].count(b'"phase": "intent"')
+    journal.path.write_bytes(data[:cut])
+    # An intent whose line is cut short was never followed by its `do`: the line is on disk before `do` runs.
+    assert whole - 1 <= len(journal.open_steps()) <= whole
+    journal.path.unlink()
+
+
+def test_undoing_tries_every_step_last_first_even_if_one_fails(tmp_path: Path) -> None:
+    journal = Journal.create("j")
+    (tmp_path / "a").touch()
+    (tmp_path / "c").touch()
+    journal.intend("r", touching(tmp_path / "a"))
+    journal.intend("r", touching(tmp_path / "b", undo_argv=(PYTHON, "-c", "raise SystemExit('it is stuck')")))
+    journal.intend("r", touching(tmp_path / "c"))
+    with pytest.raises(NotReverted, match="it is stuck") as failure:
+        undo_all(journal, LocalHost())
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "c").exists()
+    assert len(failure.value.commands) == 1
+    assert [found.step.name for found in journal.open_steps()] == ["file b"]
+
+
+def test_an_undo_that_says_it_worked_is_not_believed_until_the_state_is_back(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.touch()
+    journal = Journal.create("j")
+    step = touching(path, undo_argv=("true",), restored=("test", "!", "-e", str(path)), undo_limit=0.3)
+    journal.intend("r", step)
+    with pytest.raises(NotReverted, match=r"not back after 0\.3 s"):
+        undo(step, run="r", journal=journal, host=LocalHost())
+
+
+def test_an_undo_that_hangs_is_cut_at_its_limit(tmp_path: Path) -> None:
+    journal = Journal.create("j")
+    step = touching(tmp_path / "a", undo_argv=("sleep", "60"), undo_limit=0.2)
+    journal.intend("r", step)
+    with pytest.raises(NotReverted, match="did not end in time"):
+        undo(step, run="r", journal=journal, host=LocalHost())
+
+
+def test_a_do_still_under_way_is_ended_before_its_undo(tmp_path: Path) -> None:
+    path = tmp_path / "late"
+    code = f"import time; time.sleep(0.4); open({str(path)!r}, 'w')"
+    step = Step(name="late", do=(PYTHON, "-c", code), undo=("rm", "-f", str(path)), token="late-do", deadline=9.0)
+    journal = Journal.create("j")
+    journal.intend("r", step)
+    host = LocalHost()
+    host.hold(step.do, token=step.token)
+    undo(step, run="r", journal=journal, host=host)
+    host.run(("true",), timeout=5)
+    assert not processes.family(step.token)
+    assert not path.exists()
+
+
+def test_a_closed_journal_lies_in_the_campaigns_folder_and_nowhere_else(tmp_path: Path) -> None:
+    journal = Journal.create("j")
+    journal.attach(tmp_path)
+    assert (tmp_path / JOURNAL_FILE).read_bytes() == journal.path.read_bytes()
+    journal.close()
+    assert not journal.path.exists()
+    assert not (tmp_path / JOURNAL_FILE).is_symlink()
+    last = (tmp_path / JOURNAL_FILE).read_text().splitlines()[-1]
+    assert json.loads(last)["phase"] == Phase.CLOSED
+
+
+def test_only_a_dead_owners_journal_is_a_leftover(tmp_path: Path) -> None:
+    mine = Journal.create("mine")
+    dead = Journal.create("dead")
+    lines = dead.path.read_text().replace('"start_ticks": ', '"start_ticks": 1')
+    dead.path.write_text(lines)
+    assert [journal.path.stem for journal in leftovers()] == ["dead"]
+    assert mine.owner_alive
+
+
+def test_what_cannot_be_journalled_is_not_done(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal.create("j")
+    journal.path.unlink()
+    journal.path.mkdir()
+    with pytest.raises(ChaoslabError, match="cannot be written: Is a directory"):
+        journal.intend("r", touching(state / "a"))
+    (state / "file").touch()
+    monkeypatch.setenv("CHAOSLAB_STATE_DIR", str(state / "file"))
+    with pytest.raises(ChaoslabError, match="set CHAOSLAB_STATE_DIR"):
+        Journal.create("j")
+
+
+def test_a_journal_that_cannot_be_written_keeps_nothing_from_being_undone(tmp_path: Path) -> None:
+    journal = Journal.create("j")
+    (tmp_path / "a").touch()
+    journal.path.unlink()
+    journal.path.mkdir()
+    undo(touching(tmp_path / "a"), run="r", journal=journal, host=LocalHost())
+    assert not (tmp_path / "a").exists()

@@ -1,0 +1,491 @@
+"""The prober keeps its instants whatever the target does, names what it saw, and keeps its rows whoever is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from chaoslab import probe, processes
+from chaoslab.errors import ChaoslabError, UsageError
+from chaoslab.http_probe import HttpTransport
+from chaoslab.probe import Prober, ProbeSpec, Summary
+from chaoslab.prober import ARRIVALS
+from chaoslab.records import ErrorKind, Outcome
+from chaoslab.store import RunKey
+from chaoslab.transport import Probe
+from chaoslab.vitals import Histogram, Vitals
+from tests.servers import Service, running
+from tests.test_processes import until
+
+KEY = RunKey(campaign="c1", scenario="Light CPU Stress", repeat=2, index=3)
+UNSENDABLE = "http://255.255.255.255/"  # connect(2) has no route to it on any machine
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with running() as found:
+        yield found
+
+
+@pytest.fixture
+def victim() -> Iterator[Service]:
+    with running() as found:
+        yield found
+
+
+def spec(folder: Path, url: str, **changes: Any) -> ProbeSpec:
+    return ProbeSpec(folder=folder, key=KEY, anchor_ns=time.monotonic_ns(), url=url, **changes)
+
+
+def rows(folder: Path) -> pd.DataFrame:
+    table = pd.concat([pd.read_parquet(file) for file in sorted((folder / "probes").rglob("*.parquet"))])
+    return table.sort_values("seq", ignore_index=True)
+
+
+def probed(folder: Path, url: str, probes: int, **changes: Any) -> tuple[Summary, pd.DataFrame]:
+    with Prober.start(spec(folder, url, **changes)) as prober:
+        prober.wait_ready()
+        until(lambda: prober.live is not None and prober.live.scheduled >= probes)
+        summary = prober.stop()
+    return summary, rows(folder)
+
+
+def now_us(prober_spec: ProbeSpec) -> int:
+    return (time.monotonic_ns() - prober_spec.anchor_ns) // 1000
+
+
+def part_count(folder: Path) -> int:
+    return len(list((folder / "probes" / KEY.slug).glob("*.parquet")))
+
+
+def test_every_instant_is_kept_and_every_probe_has_its_row(service: Service, tmp_path: Path) -> None:
+    summary, table = probed(tmp_path, service.url("/ok"), 150, rate_hz=300.0)
+    assert list(table["seq"]) == list(range(summary.scheduled))
+    steps = table["scheduled_us"].diff().dropna()
+    assert steps.between(3333, 3334).all()
+    assert (table["outcome"] == Outcome.SUCCESS).all()
+    assert (table["status"] == 200).all()
+    assert table["error"].isna().all()
+    assert (table["sent_us"] >= 0).all()
+    assert (table["latency_us"] > table["sent_us"]).all()
+    assert set(table["probe"]) == {"health"}
+    assert set(table["scenario"]) == {KEY.scenario}
+
+
+def test_a_stop_joins_the_parts_and_accounts_for_every_probe(service: Service, tmp_path: Path) -> None:
+    summary, table = probed(tmp_path, service.url("/ok"), 60, rate_hz=100.0)
+    assert summary.scheduled == summary.sent == summary.recorded == len(table)
+    assert summary.failures == summary.unsent == summary.dropped == 0
+    assert summary.lag_p50_us is not None
+    assert summary.lag_max_us == table["sent_us"].max()
+    assert [file.name for file in (tmp_path / "probes").iterdir()] == [f"{KEY.slug}.parquet"]
+
+
+def test_probes_in_flight_are_waited_for(service: Service, tmp_path: Path) -> None:
+    summary, table = probed(tmp_path, service.url("/slow/0.3"), 10, rate_hz=50.0)
+    assert summary.recorded == summary.scheduled == len(table)
+    assert (table["latency_us"] >= 300_000).all()
+
+
+def test_a_stall_of_the_target_is_seen_by_every_probe_that_fell_into_it(victim: Service, tmp_path: Path) -> None:
+    wanted = spec(tmp_path, victim.url("/ok"), rate_hz=50.0)
+    with Prober.start(wanted) as prober:
+        prober.wait_ready()
+        until(lambda: prober.live is not None and prober.live.successes_1s >= 10)
+        frozen_us = now_us(wanted)
+        victim.freeze()
+        time.sleep(0.5)
+        thawed_us = now_us(wanted)
+        victim.thaw()
+        until(lambda: prober.live is not None and prober.live.at_us > thawed_us + 200_000)
+        prober.stop()
+    table = rows(tmp_path)
+    assert (table["outcome"] == Outcome.SUCCESS).all()
+    assert table["scheduled_us"].diff().dropna().between(19_999, 20_001).all()
+    stalled = table[table["scheduled_us"].between(frozen_us + 1000, thawed_us)]
+    assert len(stalled) >= 24
+    # Each waits for the same thaw, hence less the later it was due.
+    answered_us = stalled["scheduled_us"] + stalled["latency_us"]
+    assert answered_us.between(thawed_us, thawed_us + 150_000).all()
+    assert stalled["latency_us"].is_monotonic_decreasing
+
+
+def test_a_stall_of_the_prober_delays_probes_but_neither_loses_nor_fails_them(service: Service, tmp_path: Path) -> None:
+    with Prober.start(spec(tmp_path, service.url("/ok"), rate_hz=100.0, timeout_s=0.2)) as prober:
+        prober.wait_ready()
+        until(lambda: prober.live is not None and prober.live.scheduled >= 20)
+        os.kill(prober.pid, signal.SIGSTOP)
+        time.sleep(0.5)
+        os.kill(prober.pid, signal.SIGCONT)
+        stopped = prober.live
+        until(lambda: prober.live is not stopped)
+        summary = prober.stop()
+    table = rows(tmp_path)
+    assert summary.failures == summary.unsent == 0
+    assert list(table["seq"]) == list(range(summary.scheduled))
+    assert table["scheduled_us"].diff().dropna().between(9_999, 10_001).all()
+    late = table[table["sent_us"] > 100_000]
+    assert len(late) >= 35
+    assert summary.lag_max_us >= 450_000
+    assert (late["latency_us"] >= late["sent_us"]).all()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "status"),
+    [
+        ("/status/503", ErrorKind.STATUS, 503),
+        ("/hang", ErrorKind.TIMEOUT, None),
+        ("/reset", ErrorKind.RESET, None),
+        ("/cut", ErrorKind.RESET, None),
+        ("/garbage", ErrorKind.PROTOCOL, None),
+    ],
+)
+def test_a_failure_is_named(path: str, kind: ErrorKind, status: int | None, service: Service, tmp_path: Path) -> None:
+    summary, table = probed(tmp_path, service.url(path), 4, rate_hz=50.0, timeout_s=0.1)
+    assert summary.failures == summary.scheduled
+    assert set(table["outcome"]) == {Outcome.FAILURE}
+    assert set(table["error"]) == {kind}
+    assert set(table["status"].dropna()) == ({status} if status else set())
+    if kind is ErrorKind.TIMEOUT:
+        assert (table["latency_us"] - table["sent_us"]).between(100_000, 150_000).all()
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"), [("http://127.0.0.1:1/", ErrorKind.REFUSED), (UNSENDABLE, ErrorKind.UNREACHABLE)]
+)
+def test_a_connection_that_cannot_be_opened_is_named(url: str, kind: ErrorKind, tmp_path: Path) -> None:
+    _, table = probed(tmp_path, url, 4, rate_hz=50.0)
+    assert set(table["error"]) == {kind}
+    assert table["status"].isna().all()
+    assert table["sent_us"].notna().all()
+
+
+@pytest.mark.parametrize("path", ["/status/204", "/status/302", "/early", "/unsized", "/closing"])
+def test_every_form_of_a_good_answer_is_a_success(path: str, service: Service, tmp_path: Path) -> None:
+    summary, table = probed(tmp_path, service.url(path), 4, rate_hz=50.0)
+    assert summary.failures == 0
+    assert set(table["status"]) == {int(path.removeprefix("/status/")) if "status" in path else 200}
+
+
+def test_what_counts_as_a_success_can_be_said(service: Service, tmp_path: Path) -> None:
+    url = service.url("/status/404")
+    summary, _ = probed(tmp_path, url, 4, rate_hz=50.0, success_statuses=frozenset({404}))
+    assert summary.failures == 0
+
+
+@pytest.fixture
+def certificate(need: Callable[[str, str], None], tmp_path: Path) -> Path:
+    need("openssl", "install the package openssl")
+    file = tmp_path / "certificate.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*argv, "-keyout", str(file), "-out", str(file) + ".crt"], check=True, capture_output=True)
+    with file.open("a") as both:
+        both.write(Path(f"{file}.crt").read_text())
+    return file
+
+
+def test_a_certificate_that_nobody_vouches_for_is_a_failure_of_tls(certificate: Path, tmp_path: Path) -> None:
+    with running(certificate=str(certificate)) as secure:
+        _, table = probed(tmp_path, secure.url("/ok"), 4, rate_hz=50.0)
+        assert probe.check(secure.url("/ok")).reason.startswith("TLS: self")
+    assert set(table["error"]) == {ErrorKind.TLS}
+
+
+def test_a_trusted_certificate_is_probed_over_a_kept_connection(
+    certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with running(certificate=str(certificate)) as secure:
+        summary, _ = probed(tmp_path, secure.url("/ok"), 40, rate_hz=100.0)
+        connections = secure.seen()["connections"]
+    assert summary.failures == 0
+    assert connections <= 10
+
+
+def test_connections_are_kept(victim: Service, tmp_path: Path) -> None:
+    summary, _ = probed(tmp_path, victim.url("/ok"), 100, rate_hz=200.0)
+    assert summary.scheduled >= 100
+    assert victim.seen()["connections"] <= 5
+
+
+def test_a_connection_that_is_closed_while_idle_is_no_failure(victim: Service, tmp_path: Path) -> None:
+    summary, _ = probed(tmp_path, victim.url("/fickle"), 12, rate_hz=20.0)
+    assert summary.failures == 0
+    assert victim.seen()["connections"] >= summary.scheduled
+
+
+def test_a_probe_without_a_free_connection_is_unsent() -> None:
+    ended: list[tuple[int, ErrorKind | None]] = []
+
+    async def ask(url: str) -> None:
+        transport = HttpTransport(
+            url, connections=2, success={200}, finish=lambda probe, _, error: ended.append((probe.seq, error))
+        )
+        for seq in range(3):
+            transport.send(Probe(seq, scheduled_ns=0, sent_ns=0, expires_ns=0))
+            await asyncio.sleep(0.02)
+        while len(ended) < 3:
+            await asyncio.sleep(0.01)
+        transport.close()
+
+    with running() as slow:
+        asyncio.run(ask(slow.url("/slow/0.2")))
+    assert ended == [(2, ErrorKind.UNSENT), (0, None), (1, None)]
+
+
+def test_killing_the_prober_loses_less_than_a_second(service: Service, tmp_path: Path) -> None:
+    wanted = spec(tmp_path, service.url("/ok"), rate_hz=100.0)
+    with Prober.start(wanted) as prober:
+        prober.wait_ready()
+        until(lambda: part_count(tmp_path) >= 2)
+        killed_us = now_us(wanted)
+        os.kill(prober.pid, signal.SIGKILL)
+        until(lambda: not prober.alive)
+        with pytest.raises(ChaoslabError, match="ended before it was told to: killed by SIGKILL"):
+            prober.check()
+        with pytest.raises(ChaoslabError, match="SIGKILL"):
+            prober.stop()
+    table = rows(tmp_path)
+    assert list(table["seq"]) == list(range(len(table)))
+    assert killed_us - table["scheduled_us"].max() < 1_000_000
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from chaoslab.probe import Prober, ProbeSpec
+from chaoslab.store import RunKey
+key = RunKey(campaign="c1", scenario="Light CPU Stress", repeat=2, index=3)
+prober = Prober.start(ProbeSpec(folder=Path(sys.argv[1]), key=key, anchor_ns=0, url=sys.argv[2], rate_hz=100.0))
+prober.wait_ready()
+print(prober.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_prober_whose_parent_is_killed_ends_by_itself_and_leaves_its_rows(service: Service, tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", PARENT, str(tmp_path), service.url("/ok")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = processes.identify(int(parent.stdout.readline()))
+        assert child is not None
+        time.sleep(0.3)
+        parent.kill()
+        killed_us = time.monotonic_ns() // 1000
+        until(lambda: not child.alive, seconds=1.0)
+    table = rows(tmp_path)
+    assert list(table["seq"]) == list(range(len(table)))
+    assert killed_us - table["scheduled_us"].max() < 200_000
+
+
+def test_an_orphan_does_not_wait_for_a_target_that_hangs(service: Service, tmp_path: Path) -> None:
+    with Prober.start(spec(tmp_path, service.url("/hang"), timeout_s=60.0)) as prober:
+        prober.wait_ready()
+        until(lambda: prober.live is not None and prober.live.scheduled >= 2)
+        begun = time.monotonic()
+        prober.kill()
+        assert time.monotonic() - begun < 0.9
+    assert not prober.alive
+
+
+def test_the_prober_stops_at_its_own_limit(service: Service, tmp_path: Path) -> None:
+    with Prober.start(spec(tmp_path, service.url("/ok"), rate_hz=50.0, max_duration_s=0.3)) as prober:
+        prober.wait_ready()
+        until(lambda: not prober.alive)
+        with pytest.raises(ChaoslabError, match=r"own limit of 0\.3 s"):
+            prober.check()
+    assert 15 <= len(rows(tmp_path)) <= 30
+
+
+def test_rows_that_cannot_be_written_are_reported_and_kept_until_they_can(service: Service, tmp_path: Path) -> None:
+    parts = tmp_path / "probes" / KEY.slug
+    with Prober.start(spec(tmp_path, service.url("/ok"), rate_hz=100.0)) as prober:
+        prober.wait_ready()
+        until(lambda: part_count(tmp_path) >= 1)
+        shutil.move(parts, tmp_path / "elsewhere")
+
+        def reported() -> bool:
+            try:
+                prober.check()
+            except ChaoslabError as error:
+                return str(error) == "probes: rows cannot be written: No such file or directory"
+            return False
+
+        until(reported)
+        shutil.move(tmp_path / "elsewhere", parts)
+        summary = prober.stop()
+    assert summary.recorded == summary.scheduled == len(rows(tmp_path))
+
+
+def test_rows_that_are_lost_fail_the_stop_and_leave_what_was_written(service: Service, tmp_path: Path) -> None:
+    with Prober.start(spec(tmp_path, service.url("/ok"), rate_hz=100.0)) as prober:
+        prober.wait_ready()
+        until(lambda: part_count(tmp_path) >= 1)
+        shutil.move(tmp_path / "probes" / KEY.slug, tmp_path / "probes" / "kept")
+        with pytest.raises(ChaoslabError, match=r"cannot be (written|joined): No such file or directory"):
+            prober.stop()
+    assert len(rows(tmp_path)) > 0
+
+
+def test_a_folder_that_cannot_be_used_is_reported(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "probes").write_text("in the way")
+    with (
+        Prober.start(spec(tmp_path, service.url("/ok"))) as prober,
+        pytest.raises(ChaoslabError, match="probes cannot be recorded: Not a directory"),
+    ):
+        prober.wait_ready()
+
+
+def test_live_numbers_follow_the_target_down_and_up(victim: Service, tmp_path: Path) -> None:
+    with Prober.start(spec(tmp_path, victim.url("/ok"), rate_hz=50.0, window_s=1.0)) as prober:
+        prober.wait_ready()
+        until(lambda: prober.live is not None and prober.live.window_filled_s == 1.0)
+        up = prober.live
+        victim.kill()
+        until(lambda: prober.live is not None and prober.live.failures_1s >= 20)
+        down = prober.live
+        with running(port=victim.port):
+            until(lambda: prober.live is not None and prober.live.failing_since_us is None)
+            again = prober.live
+            prober.stop()
+    assert up is not None
+    assert down is not None
+    assert again is not None
+    assert up.failing_since_us is None
+    assert up.error_rate == 0.0
+    assert 35 <= up.successes_1s <= 65
+    assert up.median_latency_us is not None
+    assert 50 < up.median_latency_us < 50_000
+    table = rows(tmp_path)
+    failed = table[table["outcome"] == Outcome.FAILURE]
+    assert down.failing_since_us == failed["scheduled_us"].iloc[0]
+    assert 0.2 < down.error_rate <= 1.0
+    assert again.successes_1s > 0
+    assert set(failed["error"]) <= {ErrorKind.REFUSED, ErrorKind.RESET}
+
+
+def test_a_password_in_the_url_is_sent_and_recorded_nowhere(victim: Service, tmp_path: Path) -> None:
+    url = victim.url("/ok").replace("//", "//me:s%40cret@")
+    with Prober.start(spec(tmp_path, url, rate_hz=50.0)) as prober:
+        prober.wait_ready()
+        until(lambda: prober.live is not None and prober.live.scheduled >= 4)
+        command_line = Path(f"/proc/{prober.pid}/cmdline").read_bytes()
+        environment = Path(f"/proc/{prober.pid}/environ").read_bytes()
+        prober.stop()
+    assert victim.seen()["authorization"] == "Authorization: Basic bWU6c0BjcmV0"
+    assert b"cret" not in command_line + environment
+    assert all(b"cret" not in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://me:secret@host/", "127.0.0.1:8080", "http://", "http://host:99999/", "http://a..b/"]
+)
+def test_a_url_that_cannot_be_probed_is_refused_without_showing_its_password(url: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refusal:
+        spec(tmp_path, url)
+    assert "secret" not in str(refusal.value)
+    with pytest.raises(UsageError):
+        probe.check(url)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rate_hz": 0.0}, {"timeout_s": -1.0}, {"window_s": float("nan")}, {"arrivals": "poison"}]
+)
+def test_a_value_that_cannot_be_used_is_refused_by_name(wrong: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"^{next(iter(wrong))} is .*; accepted: "):
+        spec(tmp_path, "http://127.0.0.1/", **wrong)
+
+
+def test_a_specification_survives_its_journey(tmp_path: Path) -> None:
+    wanted = spec(tmp_path, "http://127.0.0.1/", arrivals="poisson", seed=7, success_statuses=frozenset({200}))
+    assert ProbeSpec.from_dict(wanted.as_dict()) == wanted
+
+
+def test_poisson_arrivals_have_their_rate_and_their_seed() -> None:
+    instants = list(islice(ARRIVALS["poisson"](1000.0, 5), 20_001))
+    assert instants == list(islice(ARRIVALS["poisson"](1000.0, 5), 20_001))
+    assert instants != list(islice(ARRIVALS["poisson"](1000.0, 6), 20_001))
+    assert instants[-1] / 1e9 == pytest.approx(20.0, rel=0.03)
+
+
+class TestCheck:
+    def test_a_good_answer_is_ok(self, service: Service) -> None:
+        assert probe.check(service.url("/ok")) == probe.Check(ok=True, reachable=True)
+
+    def test_a_bad_status_is_reachable_and_not_ok(self, service: Service) -> None:
+        assert probe.check(service.url("/status/503")) == probe.Check(False, True, "status 503")
+
+    @pytest.mark.parametrize(
+        ("path", "reason"),
+        [
+            ("/hang", "no answer within 0.2 s"),
+            ("/garbage", "illegal status line"),
+            ("/cut", "without sending complete message body"),
+        ],
+    )
+    def test_no_answer_is_not_reachable(self, path: str, reason: str, service: Service) -> None:
+        found = probe.check(service.url(path), timeout=0.2)
+        assert not found.reachable
+        assert reason in found.reason
+
+    def test_a_closed_port_refuses(self) -> None:
+        assert probe.check("http://127.0.0.1:1/").reason == "connection refused"
+
+
+class TestVitals:
+    def test_failing_begins_with_the_schedule_of_the_first_failure_and_ends_with_a_success(self) -> None:
+        vitals = Vitals(window_s=10.0, started_us=0)
+        vitals.add(None, scheduled_us=0, latency_us=100)
+        vitals.add(ErrorKind.REFUSED, scheduled_us=50_000, latency_us=100)
+        vitals.add(ErrorKind.TIMEOUT, scheduled_us=100_000, latency_us=2_000_000)
+        assert vitals.tick(2_200_000)["failing_since_us"] == 50_000
+        vitals.add(None, scheduled_us=2_300_000, latency_us=100)
+        assert vitals.tick(2_400_000)["failing_since_us"] is None
+
+    def test_a_probe_lost_before_later_ones_succeeded_does_not_claim_their_time(self) -> None:
+        vitals = Vitals(window_s=10.0, started_us=0)
+        vitals.add(None, scheduled_us=1_900_000, latency_us=1000)
+        vitals.add(ErrorKind.TIMEOUT, scheduled_us=0, latency_us=2_000_000)
+        assert vitals.tick(2_000_000)["failing_since_us"] == 1_901_000
+
+    def test_the_window_forgets(self) -> None:
+        vitals = Vitals(window_s=1.0, started_us=0)
+        vitals.add(ErrorKind.STATUS, scheduled_us=0, latency_us=400_000)
+        first = vitals.tick(500_000)
+        assert (first["window_count"], first["window_failures"], first["window_filled_s"]) == (1, 1, 0.5)
+        vitals.add(None, scheduled_us=1_000_000, latency_us=1000)
+        second = vitals.tick(1_500_000)
+        assert (second["window_count"], second["window_failures"], second["window_filled_s"]) == (1, 0, 1.0)
+        assert second["median_latency_us"] == pytest.approx(1000, rel=0.05)
+        assert vitals.tick(3_000_000)["median_latency_us"] is None
+
+    def test_unsent_probes_say_nothing_and_refusals_are_no_response(self) -> None:
+        vitals = Vitals(window_s=1.0, started_us=0)
+        vitals.add(ErrorKind.UNSENT, scheduled_us=0, latency_us=0)
+        found = vitals.tick(200_000)
+        assert (found["window_count"], found["failing_since_us"]) == (0, None)
+        vitals.add(ErrorKind.REFUSED, scheduled_us=0, latency_us=100)
+        assert vitals.tick(400_000)["median_latency_us"] is None
+
+    @pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+    def test_quantiles_are_within_their_resolution(self, share: float) -> None:
+        draw = random.Random(1)
+        values = sorted(round(draw.lognormvariate(7, 1)) for _ in range(5000))
+        histogram = Histogram()
+        for value in values:
+            histogram.add(Histogram.bin(value))
+        assert histogram.quantile(share) == pytest.approx(values[int(share * 5000) - 1], rel=0.03)

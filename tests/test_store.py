@@ -1,0 +1,127 @@
+"""A campaign folder survives being cut off, and says in one sentence what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from chaoslab import store
+from chaoslab.errors import CampaignFolderError
+from chaoslab.records import SCHEMA_VERSION
+from chaoslab.store import Campaign, PartWriter, RunKey
+
+META = {"schema_version": SCHEMA_VERSION, "campaign": "c", "dry_run": False}
+KEY = RunKey(campaign="c", scenario="Light CPU Stress", repeat=2, index=7)
+
+
+def probe_rows(first: int, count: int) -> dict[str, list[object]]:
+    return {
+        "seq": list(range(first, first + count)),
+        "probe": ["health"] * count,
+        "scheduled_us": [10_000 * (first + n) for n in range(count)],
+        "sent_us": [12] * count,
+        "latency_us": [900] * count,
+        "status": [200] * count,
+        "outcome": ["success"] * count,
+        "error": [None] * count,
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    store.create(tmp_path / "c", META)
+    return tmp_path / "c"
+
+
+def test_the_folder_is_readable_by_its_owner_alone(folder: Path) -> None:
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_rows_can_be_read_while_the_run_lasts_and_are_the_same_when_it_is_over(folder: Path) -> None:
+    writer = PartWriter(folder, "probes", KEY)
+    writer.write(probe_rows(0, 5))
+    writer.write(probe_rows(5, 3))
+    during = Campaign.open(folder).probes
+    writer.compact()
+    after = Campaign.open(folder).probes
+    pd.testing.assert_frame_equal(during, after)
+    assert list(after["seq"]) == list(range(8))
+    assert [path.name for path in (folder / "probes").iterdir()] == [f"{KEY.slug}.parquet"]
+
+
+def test_the_table_reads_with_pandas_alone(folder: Path) -> None:
+    writer = PartWriter(folder, "probes", KEY)
+    writer.write(probe_rows(0, 5))
+    writer.compact()
+    table = pd.read_parquet(folder / "probes")
+    assert set(table["scenario"]) == {"Light CPU Stress"}
+    assert pq.read_schema(folder / "probes" / f"{KEY.slug}.parquet").metadata[b"chaoslab.schema_version"] == b"1"
+
+
+def test_parts_left_beside_their_joined_file_are_not_counted_twice(folder: Path) -> None:
+    writer = PartWriter(folder, "probes", KEY)
+    writer.write(probe_rows(0, 5))
+    parts = folder / "probes" / KEY.slug
+    saved = {part.name: part.read_bytes() for part in parts.iterdir()}
+    writer.compact()
+    parts.mkdir()
+    for name, data in saved.items():
+        (parts / name).write_bytes(data)
+    assert len(Campaign.open(folder).probes) == 5
+
+
+def test_a_part_that_was_being_written_is_passed_over(folder: Path) -> None:
+    writer = PartWriter(folder, "probes", KEY)
+    writer.write(probe_rows(0, 5))
+    (folder / "probes" / KEY.slug / "part-000001.parquet.tmp").write_bytes(b"PAR1 half")
+    assert len(Campaign.open(folder).probes) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"schema_version": 1, "camp', "cut off"),
+        ("[]", "cut off"),
+        (json.dumps(META | {"schema_version": 99}), "upgrade chaoslab"),
+        (json.dumps(META | {"dry_run": True}), "is a dry run"),
+    ],
+)
+def test_a_folder_that_cannot_be_analysed_says_why(folder: Path, text: str, words: str) -> None:
+    (folder / "campaign.json").write_text(text)
+    with pytest.raises(CampaignFolderError, match=words):
+        Campaign.open(folder)
+
+
+def test_a_folder_without_a_campaign_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CampaignFolderError, match="is not a campaign folder"):
+        Campaign.open(tmp_path)
+
+
+def test_a_table_that_was_cut_off_is_named(folder: Path) -> None:
+    writer = PartWriter(folder, "probes", KEY)
+    writer.write(probe_rows(0, 5))
+    writer.compact()
+    file = folder / "probes" / f"{KEY.slug}.parquet"
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(CampaignFolderError, match=r"probes is cut off or damaged"):
+        _ = Campaign.open(folder).probes
+
+
+def test_a_folder_that_holds_something_is_never_written_into(tmp_path: Path) -> None:
+    store.create(tmp_path / "a", META)
+    with pytest.raises(CampaignFolderError, match="already holds a campaign"):
+        store.create(tmp_path / "a", META)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "letter.txt").touch()
+    with pytest.raises(CampaignFolderError, match="already holds other files"):
+        store.create(tmp_path / "b", META)
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CampaignFolderError, match="cannot be written: Not a directory"):
+        store.create(tmp_path / "file" / "c", META)
