@@ -8,7 +8,6 @@ import platform
 import secrets
 import shlex
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,24 +15,23 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import psutil
 
 from chaoslab import probe, progress, share, store, targets
+from chaoslab.delivery import Chosen, contested
 from chaoslab.errors import Aborted, ChaoslabError, Interrupted, NotDelivered, NotReverted, UsageError
-from chaoslab.faults import Injection, Mechanism, Route, Surroundings, choose
+from chaoslab.faults import Injection, Route, Surroundings, choose
 from chaoslab.guardian import Guardian
-from chaoslab.hosts import LocalHost
+from chaoslab.hosts import LocalHost, host_of
 from chaoslab.interrupts import SIGNALS, Interrupts
-from chaoslab.journal import Journal, boot_id
+from chaoslab.journal import Journal, Step, boot_id
 from chaoslab.plan import Plan, PlannedRun, make_plan, probe_url, redacted
 from chaoslab.records import SCHEMA_VERSION
 from chaoslab.runner import Laboratory, Progress, Watch, run_campaign
-from chaoslab.scenario import AnyScenario, Intensity, ScenarioFile, Slo, resolve_slos, select
+from chaoslab.scenario import Intensity, Scenario, ScenarioFile, Slo, resolve_slos, select
 from chaoslab.scenario_file import load
 from chaoslab.undo import undo_all
 
@@ -50,7 +48,7 @@ class Request:
 
     file: ScenarioFile
     source: Path
-    scenarios: tuple[AnyScenario, ...]
+    scenarios: tuple[Scenario, ...]
     target: str
     environment: str | None = None
     repeats: int = DEFAULT_REPEATS
@@ -76,7 +74,7 @@ class Prepared:
     plan: Plan
     watch: Watch
     where: Surroundings
-    mechanisms: dict[str, Mechanism]
+    faults: dict[str, tuple[Chosen, ...]]
     slos: tuple[Slo, ...]
 
 
@@ -139,10 +137,10 @@ def prepare(request: Request) -> Prepared:
         host=LocalHost(),
         url=redacted(request.target),
         target=targets.find(request.target),
-        target_is_local=is_local(request.target),
+        hits_target=LocalHost().serves(request.target),
         allow_commands=request.allow_commands,
     )
-    return Prepared(
+    prepared = Prepared(
         request=request,
         name=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
         anchor_ns=time.monotonic_ns(),
@@ -150,22 +148,40 @@ def prepare(request: Request) -> Prepared:
         plan=plan,
         watch=watch,
         where=where,
-        mechanisms=_choose_all(request.scenarios, where),
+        faults=_choose_all(request.scenarios, where),
         slos=slos,
     )
+    for planned in plan.runs:
+        if planned.repeat == 1 and len(planned.scenario.parts) > 1:
+            _rehearsed(planned, prepared)  # refuses faults that are in each other's way
+    return prepared
 
 
-def _choose_all(scenarios: Sequence[AnyScenario], where: Surroundings) -> dict[str, Mechanism]:
-    chosen: dict[str, Mechanism] = {}
+def _choose_all(scenarios: Sequence[Scenario], where: Surroundings) -> dict[str, tuple[Chosen, ...]]:
+    chosen: dict[str, tuple[Chosen, ...]] = {}
     refusals: list[str] = []
     for scenario in scenarios:
         try:
-            chosen[scenario.name] = choose(scenario, where)
+            chosen[scenario.name] = tuple(_choose(fault, where) for fault in scenario.parts)
         except NotDelivered as refusal:
             refusals.append(str(refusal))
     if refusals:
         raise NotDelivered("\n".join(refusals))
     return chosen
+
+
+def _choose(fault: Scenario, where: Surroundings) -> Chosen:
+    """Return what delivers `fault` on the host that it names.
+
+    Raises:
+        NotDelivered: no mechanism can.
+        UsageError: there is no such host.
+    """
+    if fault.host != where.host.name:
+        where = replace(where, host=host_of(fault.host))
+        where = replace(where, hits_target=where.host.serves(where.url))
+    where = replace(where, hits_target=where.hits_target or fault.allow_other_host)
+    return Chosen(fault=fault, mechanism=choose(fault, where), where=where)
 
 
 def _watch(request: Request, slos: Sequence[Slo]) -> Watch:
@@ -207,36 +223,59 @@ def needs_confirmation(request: Request) -> tuple[str, ...]:
         scenario.name
         for scenario in request.scenarios
         if rule is True
-        or (isinstance(rule, tuple) and scenario.type in rule)
+        or (isinstance(rule, tuple) and any(part.type in rule for part in (scenario, *scenario.parts)))
         or (request.environment == PRODUCTION and scenario.destructive)
     )
 
 
-def is_local(url: str) -> bool:
-    """Whether the host of `url` is this machine: a loopback address, or one of its own."""
-    host = urlsplit(url).hostname or ""
-    try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
-    except OSError:
-        return False
-    own = {address.address.partition("%")[0] for part in psutil.net_if_addrs().values() for address in part}
-    return all(ip_address(str(address).partition("%")[0]).is_loopback or address in own for address in found)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsed:
+    """One run with the steps that it would take, and its way round; nothing is done."""
+
+    planned: PlannedRun
+    injections: tuple[Injection, ...]
+    route: Route | None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every step, in order."""
+        way = (self.route.step,) if self.route else ()
+        return (*way, *(step for injection in self.injections for step in injection.steps))
+
+    @property
+    def mechanism(self) -> str:
+        """What would deliver it."""
+        return "; ".join(injection.mechanism for injection in self.injections)
 
 
-def rehearse(prepared: Prepared) -> list[tuple[PlannedRun, Injection, Route | None]]:
-    """Return each run with the steps it would take, and its way round; nothing is done, not even a probe.
+def rehearse(prepared: Prepared) -> list[Rehearsed]:
+    """Return each run with the steps it would take; nothing is done, not even a probe.
 
     Raises:
-        NotDelivered: a victim is gone.
+        NotDelivered: a victim is gone, or two faults of a scenario need the same thing at the same time.
     """
-    rehearsed = []
-    for planned in prepared.plan.runs:
-        mechanism = prepared.mechanisms[planned.scenario.name]
-        route = mechanism.route(prepared.where, seconds=planned.seconds, token="DRY-RUN")
-        where = replace(prepared.where, route=route, seed=prepared.plan.seed + planned.index)
-        injection = mechanism.inject(planned.scenario, where, seconds=planned.injection, token="DRY-RUN")
-        rehearsed.append((planned, injection, route))
-    return rehearsed
+    return [_rehearsed(planned, prepared) for planned in prepared.plan.runs]
+
+
+def _rehearsed(planned: PlannedRun, prepared: Prepared) -> Rehearsed:
+    chosen = prepared.faults[planned.scenario.name]
+    found = (one.mechanism.route(one.where, seconds=planned.seconds, token="DRY-RUN") for one in chosen)
+    route = next((way for way in found if way is not None), None)
+    scale = prepared.plan.duration_scale
+    spans = [(one.fault.offset * scale, one.fault.duration * scale) for one in chosen]
+    injections = tuple(
+        one.mechanism.inject(
+            one.fault,
+            replace(one.where, route=route, seed=prepared.plan.seed + planned.index + number),
+            seconds=seconds,
+            token="DRY-RUN" if len(chosen) == 1 else f"DRY-RUN-{number}",
+        )
+        for number, (one, (_, seconds)) in enumerate(zip(chosen, spans, strict=True))
+    )
+    shared = contested([(*span, injection) for span, injection in zip(spans, injections, strict=True)])
+    if shared:
+        raise NotDelivered(f"{planned.scenario.name}: two of its faults would need the {shared} at the same time")
+    return Rehearsed(planned=planned, injections=injections, route=route)
 
 
 def record_rehearsal(prepared: Prepared, folder: Path) -> None:
@@ -247,12 +286,12 @@ def record_rehearsal(prepared: Prepared, folder: Path) -> None:
     """
     steps = [
         {
-            "run": planned.index,
-            "scenario": planned.scenario.name,
-            "route": asdict(route) if route else None,
-            "steps": [asdict(step) for step in injection.steps],
+            "run": rehearsed.planned.index,
+            "scenario": rehearsed.planned.scenario.name,
+            "route": asdict(rehearsed.route) if rehearsed.route else None,
+            "steps": [asdict(step) for injection in rehearsed.injections for step in injection.steps],
         }
-        for planned, injection, route in rehearse(prepared)
+        for rehearsed in rehearse(prepared)
     ]
     store.create(folder, describe(prepared) | {"dry_run": True, "rehearsal": steps})
 
@@ -281,8 +320,8 @@ def perform(
                 anchor_ns=prepared.anchor_ns,
                 plan=prepared.plan,
                 watch=prepared.watch,
-                where=prepared.where,
-                mechanisms=prepared.mechanisms,
+                faults=prepared.faults,
+                host=LocalHost(),
                 journal=session.journal,
                 guardian=session.guardian,
                 interrupts=session.interrupts,
@@ -355,11 +394,11 @@ def describe(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _scenario(scenario: AnyScenario, prepared: Prepared) -> dict[str, Any]:
+def _scenario(scenario: Scenario, prepared: Prepared) -> dict[str, Any]:
     planned = next(run for run in prepared.plan.runs if run.scenario.name == scenario.name)
     return {
         **scenario.model_dump(mode="json"),
-        "mechanism": prepared.mechanisms[scenario.name].name,
+        "mechanism": "; ".join(dict.fromkeys(one.mechanism.name for one in prepared.faults[scenario.name])),
         "phases": {"baseline": planned.baseline, "injection": planned.injection, "recovery": planned.recovery},
     }
 

@@ -18,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from chaoslab import processes
+from chaoslab.agent import processes
 from chaoslab.errors import Aborted, ChaoslabError, NotReverted
 from chaoslab.hosts import LocalHost
 from chaoslab.journal import Journal, OpenStep, now_us

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
-from chaoslab import processes
+import psutil
+
+from chaoslab.agent import processes
+from chaoslab.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,31 +40,52 @@ class Completed:
         return f"{words[-1]} ({ending})" if words else ending
 
 
-class Host(Protocol):
-    """Anything that runs argv."""
+class Host:
+    """A machine that runs argv.
+
+    Whatever runs there is a local command: `reach` returns it. Steps hold what `reach` returned, so that the runner,
+    the guardian and a reader of the journal run them alike, wherever they act.
+    """
 
     name: str
 
-    def run(
-        self, argv: Sequence[str], *, timeout: float, token: str = "", watch: Callable[[], None] = ...
-    ) -> Completed:
-        """Run a command to its end; `watch` is called while it runs and may raise to cut it short."""
+    def reach(self, argv: Sequence[str], *, token: str = "") -> tuple[str, ...]:
+        """Return the local command that runs `argv` there, marked with `token`."""
+        raise NotImplementedError
 
-    def hold(self, argv: Sequence[str], *, token: str) -> None:
-        """Start a command that lasts, marked with `token`: the token is all that is needed to end it."""
+    def run(self, argv: Sequence[str], *, timeout: float) -> Completed:
+        """Ask the machine something: run `argv` there to its end."""
+        return LocalHost().run(self.reach(argv), timeout=timeout)
+
+    def serves(self, url: str) -> bool:
+        """Whether the service at `url` runs there, as far as can be told."""
+        raise NotImplementedError
 
 
 def _nothing() -> None:
     return None
 
 
-class LocalHost:
+class LocalHost(Host):
     """This machine."""
 
     name = "local"
 
     def __init__(self) -> None:
         self._held: list[subprocess.Popen[bytes]] = []
+
+    def reach(self, argv: Sequence[str], *, token: str = "") -> tuple[str, ...]:
+        """Return `argv` as it is."""
+        return tuple(argv)
+
+    def serves(self, url: str) -> bool:
+        """Whether the host of `url` is a loopback address, or one of this machine's own."""
+        try:
+            found = {entry[4][0] for entry in socket.getaddrinfo(urlsplit(url).hostname or "", None)}
+        except OSError:
+            return False
+        own = {address.address.partition("%")[0] for part in psutil.net_if_addrs().values() for address in part}
+        return all(ip_address(str(address).partition("%")[0]).is_loopback or address in own for address in found)
 
     def run(
         self, argv: Sequence[str], *, timeout: float, token: str = "", watch: Callable[[], None] = _nothing
@@ -117,3 +143,14 @@ def _kill_session(process: subprocess.Popen[bytes]) -> None:
 def _text(file: object) -> str:
     file.seek(0)  # type: ignore[attr-defined]
     return str(file.read()[-20_000:], "utf-8", "replace")  # type: ignore[attr-defined]
+
+
+def host_of(name: str) -> Host:
+    """Return the host that a scenario names.
+
+    Raises:
+        UsageError: no such kind of host.
+    """
+    if name == LocalHost.name:
+        return LocalHost()
+    raise UsageError(f"the host {name!r} is not accepted; accepted: local")

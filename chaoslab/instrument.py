@@ -26,7 +26,7 @@ from importlib.abc import MetaPathFinder
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
-from chaoslab import processes
+from chaoslab.agent import processes
 from chaoslab.errors import ChaoslabError
 
 _STOP: Final = b"stop\n"

@@ -18,9 +18,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from chaoslab import processes, targets
+from chaoslab import targets
+from chaoslab.agent import processes
+from chaoslab.agent.processes import Identity
 from chaoslab.errors import ChaoslabError
-from chaoslab.processes import Identity
 
 JOURNAL_FILE: Final = "journal.jsonl"
 

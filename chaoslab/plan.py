@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from chaoslab.errors import UsageError
-from chaoslab.scenario import AnyScenario, ScenarioFile
+from chaoslab.scenario import Scenario, ScenarioFile
 
 _SHORTEST_BASELINE: Final = 2.0
 _SHORTEST_RECOVERY: Final = 4.0
@@ -20,7 +20,7 @@ class PlannedRun:
     """One run to come; lengths are seconds, `index` is its place in the order."""
 
     index: int
-    scenario: AnyScenario
+    scenario: Scenario
     repeat: int
     baseline: float
     injection: float
@@ -49,7 +49,7 @@ class Plan:
 
 
 def make_plan(
-    file: ScenarioFile, scenarios: Sequence[AnyScenario], *, repeats: int, seed: int, duration_scale: float = 1.0
+    file: ScenarioFile, scenarios: Sequence[Scenario], *, repeats: int, seed: int, duration_scale: float = 1.0
 ) -> Plan:
     """Return the runs of a campaign: within each repeat the scenarios come in an order drawn from `seed`.
 

@@ -6,18 +6,20 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from chaoslab.aborts import abort_reason, host_in_danger
+from chaoslab.delivery import Chosen, Delivery, Room
 from chaoslab.errors import Aborted, CampaignFolderError, ChaoslabError, NotDelivered, NotReverted
-from chaoslab.faults import Injection, Mechanism, Reading, Route, Surroundings
+from chaoslab.faults import Route
 from chaoslab.guardian import Guardian
+from chaoslab.hosts import LocalHost
 from chaoslab.interrupts import Interrupts
-from chaoslab.journal import Journal, Phase, Step, now_us
+from chaoslab.journal import Journal, Phase, now_us
 from chaoslab.plan import Plan, PlannedRun
 from chaoslab.probe import Prober, ProbeSpec
 from chaoslab.records import Event, RunState
@@ -28,8 +30,6 @@ from chaoslab.undo import undo
 
 _TICK: Final = 0.05
 _LONGEST_START: Final = 30.0
-_EVIDENCE_LIMIT: Final = 5.0
-_EVIDENCE_PAUSE: Final = 0.05
 _HOST_LOOK_SECONDS: Final = 0.5
 
 
@@ -68,15 +68,15 @@ class Watch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Laboratory:
-    """What a campaign works with."""
+    """What a campaign works with; `faults` are those of each scenario, by its name."""
 
     folder: Path
     campaign: str
     anchor_ns: int
     plan: Plan
     watch: Watch
-    where: Surroundings
-    mechanisms: dict[str, Mechanism]
+    faults: Mapping[str, tuple[Chosen, ...]]
+    host: LocalHost
     journal: Journal
     guardian: Guardian
     interrupts: Interrupts
@@ -101,6 +101,14 @@ def run_campaign(laboratory: Laboratory) -> None:
         if planned.index:
             execution.pause(laboratory.plan.cooldown, "cooldown")
         execution.execute()
+
+
+def _raise_all(failures: Sequence[NotReverted]) -> None:
+    if failures:
+        raise NotReverted(
+            "; ".join(str(failure) for failure in failures),
+            commands=[command for failure in failures for command in failure.commands],
+        )
 
 
 class _EventLog:
@@ -142,9 +150,9 @@ class _Execution:
         self._key = RunKey(
             campaign=laboratory.campaign, scenario=planned.scenario.name, repeat=planned.repeat, index=planned.index
         )
-        self._mechanism = laboratory.mechanisms[planned.scenario.name]
         self._token = f"{laboratory.campaign}-{self._key.slug}-{os.urandom(4).hex()}"
-        self._where = replace(laboratory.where, seed=laboratory.plan.seed + planned.index)
+        self._seed = laboratory.plan.seed + planned.index
+        self._route: Route | None = None
         self._log = _EventLog(laboratory.folder, self._key, laboratory.anchor_ns)
         self._instrument_record: dict[str, Any] = {}
         self._injecting = False
@@ -171,10 +179,15 @@ class _Execution:
 
     @contextmanager
     def _way(self) -> Iterator[None]:
-        """Keep open the way round that the mechanism asks for, if any: for the whole run, baseline and all."""
-        host, journal = self._lab.where.host, self._lab.journal
+        """Keep open the way round that a mechanism asks for, if any: for the whole run, baseline and all."""
+        host, journal = self._lab.host, self._lab.journal
         longest = self._planned.seconds * 2 + _LONGEST_START
-        route = self._mechanism.route(self._lab.where, seconds=longest, token=self._token)
+        routes = (
+            one.mechanism.route(one.where, seconds=longest, token=self._token)
+            for one in self._lab.faults[self._planned.scenario.name]
+        )
+        # One way serves all faults of a run that need one: they lead to the same target.
+        route = next((found for found in routes if found is not None), None)
         if route is None:
             yield
             return
@@ -183,7 +196,7 @@ class _Execution:
             host.hold(route.step.do, token=route.step.token)
             self._until_open(route)
             journal.append(Phase.DONE, run=self._key.slug, step=route.step.name)
-            self._where = replace(self._where, route=route)
+            self._route = route
             yield
         finally:
             undo(route.step, run=self._key.slug, journal=journal, host=host)
@@ -209,7 +222,7 @@ class _Execution:
             key=self._key,
             anchor_ns=self._lab.anchor_ns,
             url=watch.url,
-            connect_to=self._where.route.connect_to if self._where.route else None,
+            connect_to=self._route.connect_to if self._route else None,
             rate_hz=watch.rate_hz,
             timeout_s=watch.timeout,
             window_s=watch.abort.window_seconds,
@@ -265,23 +278,20 @@ class _Execution:
         return ""
 
     def _inject(self) -> tuple[RunState, str]:
-        """Deliver the fault, hold it for the planned time from its delivery on, and revert it, come what may."""
-        planned = self._planned
+        """Deliver the faults, each for its planned time from its delivery on, and revert them, come what may."""
         try:
-            injection = self._mechanism.inject(
-                planned.scenario, self._where, seconds=planned.injection, token=self._token
-            )
+            deliveries = self._deliveries()
         except NotDelivered as refusal:
             return self._refused(refusal)
-        readings = [self._read(injection.steps[-1])] if injection.steps else []
-        over_us: int | None = None
-        self._log.add(Event.INJECTION_STARTED, mechanism=injection.mechanism)
+        for delivery in deliveries:
+            delivery.look_before()
+        self._log.add(
+            Event.INJECTION_STARTED,
+            mechanism="; ".join(dict.fromkeys(delivery.injection.mechanism for delivery in deliveries)),
+        )
         self._injecting = True
         try:
-            done_us = self._deliver(injection, readings)
-            over_us = done_us if injection.over_when_done else None
-            self.pause(planned.injection - (now_us() - done_us) / 1e6, "injection", then=planned.recovery)
-            self._last_look(injection, readings)
+            self._carry_out(deliveries)
         except NotDelivered as refusal:
             return self._refused(refusal)
         except Aborted as abortion:
@@ -289,88 +299,65 @@ class _Execution:
             raise
         finally:
             self._injecting = False
-            self._revert(injection, over_us)
-        return self._judge(injection, readings)
+            self._revert(deliveries)
+        return self._judge(deliveries)
+
+    def _deliveries(self) -> list[Delivery]:
+        """Return the planned faults, ready to be delivered.
+
+        Raises:
+            NotDelivered: a victim is gone.
+        """
+        chosen, scale = self._lab.faults[self._planned.scenario.name], self._lab.plan.duration_scale
+        room = Room(run=self._key.slug, journal=self._lab.journal, log=self._log, host=self._lab.host, look=self._look)
+        alone = len(chosen) == 1
+        return [
+            Delivery(
+                replace(one, where=replace(one.where, route=self._route, seed=self._seed + number)),
+                room,
+                offset=one.fault.offset * scale,
+                seconds=one.fault.duration * scale,
+                token=self._token if alone else f"{self._token}-{number}",
+                label="" if alone else one.fault.name,
+            )
+            for number, one in enumerate(chosen)
+        ]
+
+    def _carry_out(self, deliveries: Sequence[Delivery]) -> None:
+        """Take the faults through their times; the last one to end is left to be reverted.
+
+        Raises:
+            NotDelivered: a fault failed, or no effect was seen.
+            NotReverted: a fault that ended before the others could not be undone.
+        """
+        started_us = now_us()
+        ends_us = started_us + int(self._planned.injection * 1e6)
+        self._enter("injection", self._planned.injection, then=self._planned.recovery)
+        lasting = list(deliveries)
+        while True:
+            self._look()
+            over = [delivery for delivery in lasting if delivery.advance(started_us)]
+            lasting = [delivery for delivery in lasting if delivery not in over]
+            if not lasting and now_us() >= ends_us:
+                return
+            _raise_all([failure for delivery in over for failure in delivery.revert()])
+            due_us = min([ends_us, *(delivery.due_us(started_us) for delivery in lasting)])
+            time.sleep(min(_TICK, max(0.0, (due_us - now_us()) / 1e6)))
 
     def _refused(self, refusal: NotDelivered) -> tuple[RunState, str]:
         self._log.add(Event.NOT_DELIVERED, reason=str(refusal))
         return RunState.NOT_DELIVERED, str(refusal)
 
-    def _deliver(self, injection: Injection, readings: list[Reading]) -> int:
-        """Do every step, and wait until the evidence of the last one shows the effect; return when it was done."""
-        for step in injection.steps:
-            self._lab.journal.intend(self._key.slug, step)
-            self._log.add(Event.DO, step.name, argv=step.do)
-            self._do(step)
-            self._lab.journal.append(Phase.DONE, run=self._key.slug, step=step.name)
-            self._log.add(Event.DONE, step.name)
-        done_us = now_us()
-        if injection.steps:
-            self._verify(injection, injection.steps[-1], readings)
-        return done_us
-
-    def _do(self, step: Step) -> None:
-        if step.holds:
-            try:
-                self._lab.where.host.hold(step.do, token=step.token)
-            except OSError as error:
-                raise NotDelivered(f"{step.name}: {step.do[0]} cannot be started: {error.strerror}") from error
-            return
-        result = self._lab.where.host.run(step.do, timeout=step.do_limit, token=step.token, watch=self._look)
-        if not result.ok:
-            raise NotDelivered(f"{step.name}: {result.problem}")
-
-    def _verify(self, injection: Injection, step: Step, readings: list[Reading]) -> None:
-        deadline = time.monotonic() + injection.effect_limit
-        while True:
-            readings.append(self._read(step))
-            if injection.took_effect(readings):
-                break
-            if time.monotonic() > deadline:
-                raise NotDelivered(f"{step.name}: no effect was seen within {injection.effect_limit:g} s")
-            self.pause(_EVIDENCE_PAUSE, "injection")
-        self._lab.journal.append(Phase.VERIFIED, run=self._key.slug, step=step.name)
-        self._log.add(Event.VERIFIED, step.name, **readings[-1].data)
-
-    def _last_look(self, injection: Injection, readings: list[Reading]) -> None:
-        if injection.steps:
-            readings.append(self._read(injection.steps[-1]))
-
-    def _read(self, step: Step) -> Reading:
-        at = now_us()
-        result = self._lab.where.host.run(step.evidence, timeout=_EVIDENCE_LIMIT, watch=self._look)
-        try:
-            data = json.loads(result.stdout)
-        except ValueError:
-            data = {}
-        return Reading(at_us=at, exit_code=result.exit_code, data=data if isinstance(data, dict) else {})
-
-    def _revert(self, injection: Injection, over_us: int | None) -> None:
-        """End the injection: undo what was begun, last step first; a failure does not spare the others."""
+    def _revert(self, deliveries: Sequence[Delivery]) -> None:
+        """End the injection: undo what still lasts, last fault first; a failure does not spare the others."""
         self._log.add(Event.RECOVERY_STARTED)
+        ends = [delivery.over_us for delivery in deliveries if delivery.injection.steps]
+        over_us = max((end for end in ends if end is not None), default=None) if None not in ends else None
         self._log.add(Event.FAULT_OVER, at_us=over_us)
-        begun = {found.step.name for found in self._lab.journal.open_steps() if found.run == self._key.slug}
-        failures = [
-            failure for step in reversed(injection.steps) if step.name in begun and (failure := self._undo(step))
-        ]
-        if failures:
-            raise NotReverted(
-                "; ".join(str(failure) for failure in failures),
-                commands=[command for failure in failures for command in failure.commands],
-            )
+        _raise_all([failure for delivery in reversed(deliveries) for failure in delivery.revert()])
 
-    def _undo(self, step: Step) -> NotReverted | None:
-        self._log.add(Event.UNDO, step.name, argv=step.undo)
-        try:
-            undo(step, run=self._key.slug, journal=self._lab.journal, host=self._lab.where.host)
-        except NotReverted as failure:
-            self._log.add(Event.UNDO_FAILED, step.name, reason=str(failure), command="; ".join(failure.commands))
-            return failure
-        self._log.add(Event.UNDONE, step.name)
-        return None
-
-    def _judge(self, injection: Injection, readings: Sequence[Reading]) -> tuple[RunState, str]:
-        doses = injection.doses(readings)
+    def _judge(self, deliveries: Sequence[Delivery]) -> tuple[RunState, str]:
+        doses = [dose for delivery in deliveries for dose in delivery.doses()]
         for dose in doses:
             self._log.add(Event.DOSE, **dose.as_dict())
         missed = [dose for dose in doses if not dose.ok]
@@ -383,17 +370,19 @@ class _Execution:
             f"accepted {dose.low:.3g} to {dose.high:.3g}"
         )
 
-    def pause(self, seconds: float, phase: str, *, then: float | None = None) -> None:
+    def pause(self, seconds: float, phase: str, *, then: float = 0.0) -> None:
         """Let `seconds` pass while everything is watched; `then` is what the run still has before it afterwards."""
         until = time.monotonic() + seconds
-        if then is not None or phase != self._phase:
-            self._phase, self._phase_ends, self._after_phase = phase, until, then or 0.0
+        self._enter(phase, seconds, then=then)
         while True:
             self._look()
             left = until - time.monotonic()
             if left <= 0:
                 return
             time.sleep(min(_TICK, left))
+
+    def _enter(self, phase: str, seconds: float, *, then: float) -> None:
+        self._phase, self._phase_ends, self._after_phase = phase, time.monotonic() + seconds, then
 
     def _look(self) -> None:
         """Look at everything that may end the run early, and say where it stands.

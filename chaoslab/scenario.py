@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -23,18 +23,6 @@ from pydantic import (
 from chaoslab.errors import UsageError, nearest
 
 Intensity = Literal["light", "medium", "heavy"]
-
-LEGACY_TYPES: Final = {
-    "cpu_exhaust": "cpu_stress",
-    "memory_leak": "memory_stress",
-    "network_delay": "network_latency",
-    "network_loss": "packet_loss",
-    "database_down": "database_outage",
-}
-"""Type names of the older script suite, and what they are called here."""
-
-DESTRUCTIVE: Final = frozenset({"container_crash", "database_outage"})
-"""Types that end something rather than slow it; in production they need a confirmation."""
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?\s*")
 _DURATION_UNITS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -67,6 +55,9 @@ def parse_size(value: object) -> object:
 Seconds = Annotated[
     float, Field(gt=0, allow_inf_nan=False), BeforeValidator(parse_duration, json_schema_input_type=float | str)
 ]
+Offset = Annotated[
+    float, Field(ge=0, allow_inf_nan=False), BeforeValidator(parse_duration, json_schema_input_type=float | str)
+]
 Size = Annotated[int, Field(gt=0), BeforeValidator(parse_size, json_schema_input_type=int | str)]
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -82,142 +73,97 @@ class Parameters(_Model):
     recovery_time_expected: Seconds | None = None
 
 
-class CpuParameters(Parameters):
-    """Dose of cpu_stress."""
+class Scenario(_Model):
+    """One fault with its dose and duration; each failure type has its own subclass, in its own file of `faults`.
 
-    cpu_workers: int = Field(gt=0, le=4096, description="how many workers spin")
-    cpu_load: int = Field(default=100, gt=0, le=100, description="percent of one core that each worker takes")
+    `type` is a Literal there: the first name is the type's own, the others are what older files call it. `destructive`
+    types end something rather than slow it; in production they need a confirmation.
+    """
 
+    destructive_type: ClassVar[bool] = False
 
-class MemoryParameters(Parameters):
-    """Dose of memory_stress."""
-
-    memory_size: Size = Field(description='resident memory to hold, "256M"')
-
-
-class DiskParameters(Parameters):
-    """Dose of disk_stress."""
-
-    io_workers: int = Field(gt=0, le=1024, description="how many workers write and sync")
-    folder: str | None = Field(default=None, description="where they write; a temporary folder on a disk by default")
-
-
-class LatencyParameters(Parameters):
-    """Dose of network_latency."""
-
-    delay_ms: float = Field(gt=0, le=60_000, description="delay added to each packet")
-    interface: str | None = None
-
-
-class LossParameters(Parameters):
-    """Dose of packet_loss."""
-
-    loss_percent: float = Field(gt=0, le=100, description="share of packets that is dropped")
-    interface: str | None = None
-
-
-class CrashParameters(Parameters):
-    """Victim of container_crash: a Docker container by name, or the supervised process of the target."""
-
-    container: str | None = Field(default=None, description="Docker container, by name or id")
-
-
-class DatabaseParameters(Parameters):
-    """Victim of database_outage: the target's own database, or whatever a pair of commands stops and starts."""
-
-    database: str | None = Field(default=None, description="kind or name of the database, for the record")
-    container: str | None = Field(default=None, description="Docker container, by name or id")
-    stop_command: Command | None = Field(default=None, description="argv that stops the database")
-    start_command: Command | None = Field(default=None, description="argv that starts it again; must be idempotent")
-    check_command: Command | None = Field(
-        default=None, description="argv that exits 0 while the database answers: the evidence of the outage"
-    )
-
-    @model_validator(mode="after")
-    def _pair(self) -> Self:
-        if (self.stop_command is None) != (self.start_command is None):
-            raise ValueError("stop_command and start_command go together: one without the other cannot be undone")
-        return self
-
-
-class _ScenarioBase(_Model):
     name: str = Field(min_length=1)
+    type: str
     intensity: Intensity = "medium"
     duration: Seconds = Field(description='seconds of injection, or text such as "30s"')
+    offset: Offset = Field(default=0.0, description="seconds after the start; only among the faults of a combined one")
     description: str = ""
     target: str | None = Field(default=None, description="what is hit, for the record")
+    host: str = Field(
+        default="local", description='machine on which the fault acts: "local", "docker:NAME" or "ssh://USER@HOST"'
+    )
+    allow_other_host: bool = Field(
+        default=False, description="let the fault act on a machine that is not known to be the target's"
+    )
+    parameters: Parameters = Parameters()
 
     @field_validator("type", mode="after", check_fields=False)
     @classmethod
     def _canonical(cls, value: str) -> str:
-        return LEGACY_TYPES.get(value, value)
+        return cls.type_names()[0]
+
+    @classmethod
+    def type_names(cls) -> tuple[str, ...]:
+        """Return what the type may be called in a file, its own name first."""
+        return get_args(cls.model_fields["type"].annotation)
+
+    @property
+    def parts(self) -> tuple[Scenario, ...]:
+        """The faults that make up this scenario: itself, or those that a combined one lists."""
+        return (self,)
 
     @property
     def destructive(self) -> bool:
-        """Whether the fault ends something rather than slows it."""
-        return getattr(self, "type", "") in DESTRUCTIVE
+        """Whether a fault of it ends something rather than slows it."""
+        return any(part.destructive_type for part in self.parts)
 
 
-class Control(_ScenarioBase):
-    """The same phases with nothing injected."""
+class Combined(Scenario):
+    """Faults that overlap, each with an offset from the start and a duration of its own."""
 
-    type: Literal["control"]
-    parameters: Parameters = Parameters()
+    type: Literal["combined"]
+    faults: tuple[Scenario, ...] = Field(
+        min_length=1, description="scenarios that need no name of their own, each with an offset and a duration"
+    )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, document: Any) -> Any:
+        """Give each part what it leaves out: a name, the time that is left after its offset, the host."""
+        if not isinstance(document, dict) or not isinstance(document.get("faults"), list):
+            return document
+        whole, parts = parse_duration(document.get("duration")), document["faults"]
+        shared = {key: document[key] for key in ("host", "allow_other_host", "intensity") if key in document}
+        kinds = [part.get("type") for part in parts if isinstance(part, dict)]
+        filled = []
+        for number, part in enumerate(parts, 1):
+            if not isinstance(part, dict):
+                filled.append(part)
+                continue
+            kind = part.get("type")
+            implied: dict[str, Any] = {"name": f"{kind} {number}" if kinds.count(kind) > 1 else str(kind), **shared}
+            offset = parse_duration(part.get("offset", 0.0))
+            if isinstance(whole, int | float) and isinstance(offset, int | float) and whole > offset:
+                implied["duration"] = whole - offset
+            filled.append(implied | part)
+        return document | {"faults": filled}
 
-class CpuStress(_ScenarioBase):
-    """Workers that keep cores busy."""
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for part in self.faults:
+            if part.offset + part.duration > self.duration:
+                raise ValueError(
+                    f"the fault {part.name!r} ends {part.offset + part.duration:g} s after the start, "
+                    f"later than the scenario's {self.duration:g} s"
+                )
+        if len({part.name for part in self.faults}) < len(self.faults):
+            raise ValueError("the faults of a combined scenario need different names")
+        return self
 
-    type: Literal["cpu_stress", "cpu_exhaust"]
-    parameters: CpuParameters
-
-
-class MemoryStress(_ScenarioBase):
-    """Memory held resident."""
-
-    type: Literal["memory_stress", "memory_leak"]
-    parameters: MemoryParameters
-
-
-class DiskStress(_ScenarioBase):
-    """Workers that write and sync."""
-
-    type: Literal["disk_stress"]
-    parameters: DiskParameters
-
-
-class NetworkLatency(_ScenarioBase):
-    """Delay on the way to the target."""
-
-    type: Literal["network_latency", "network_delay"]
-    parameters: LatencyParameters
-
-
-class PacketLoss(_ScenarioBase):
-    """Packets dropped on the way to the target."""
-
-    type: Literal["packet_loss", "network_loss"]
-    parameters: LossParameters
-
-
-class ContainerCrash(_ScenarioBase):
-    """The service's container or process is killed."""
-
-    type: Literal["container_crash"]
-    parameters: CrashParameters = CrashParameters()
-
-
-class DatabaseOutage(_ScenarioBase):
-    """The database behind the service goes away and comes back."""
-
-    type: Literal["database_outage", "database_down"]
-    parameters: DatabaseParameters = DatabaseParameters()
-
-
-AnyScenario = (
-    Control | CpuStress | MemoryStress | DiskStress | NetworkLatency | PacketLoss | ContainerCrash | DatabaseOutage
-)
-Scenario = Annotated[AnyScenario, Field(discriminator="type")]
+    @property
+    def parts(self) -> tuple[Scenario, ...]:
+        """The faults that it lists."""
+        return self.faults
 
 
 class RecoveryTargets(_Model):
@@ -337,7 +283,7 @@ class ScenarioFile(_Model):
     safety: Safety = Safety()
     phases: Phases = Phases()
 
-    def suite(self, name: str) -> tuple[AnyScenario, ...]:
+    def suite(self, name: str) -> tuple[Scenario, ...]:
         """Return the scenarios of the suite `name`; "all" is every scenario of the file.
 
         Raises:
@@ -352,7 +298,7 @@ class ScenarioFile(_Model):
             )
         return tuple(self.scenario(member) for member in self.scenario_groups[name].scenarios)
 
-    def scenario(self, name: str) -> AnyScenario:
+    def scenario(self, name: str) -> Scenario:
         """Return the scenario `name` (letter case does not matter).
 
         Raises:
@@ -444,7 +390,7 @@ def select(
     suites: Sequence[str] = (),
     names: Sequence[str] = (),
     intensity: Intensity | None = None,
-) -> tuple[AnyScenario, ...]:
+) -> tuple[Scenario, ...]:
     """Return the scenarios that the suites and names ask for, each once, in the order of the request.
 
     With neither, every scenario of the file. `intensity` keeps only scenarios of that level, and controls.

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Union
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, create_model
 
 from chaoslab.errors import ScenarioFileError, nearest
-from chaoslab.scenario import AnyScenario, ScenarioFile
+from chaoslab.faults import failure_types
+from chaoslab.scenario import Combined, ScenarioFile
 
 
 def load(path: Path) -> ScenarioFile:
@@ -54,7 +56,7 @@ def parse(text: str, *, source: str = "<text>") -> ScenarioFile:
     problems = _duplicates(root)
     if not problems:
         try:
-            file = ScenarioFile.model_validate(document)
+            file = _model().model_validate(document)
         except ValidationError as error:
             problems = [_explain(fault, root) for fault in error.errors()]
         else:
@@ -64,9 +66,22 @@ def parse(text: str, *, source: str = "<text>") -> ScenarioFile:
     return file
 
 
+@cache
+def _model() -> type[ScenarioFile]:
+    """Return the model of a file whose scenarios are of the failure types that there are."""
+    singles = tuple(fault.scenario for fault in failure_types().values())
+    one = Annotated[Union[singles], Field(discriminator="type")]  # type: ignore[valid-type]  # noqa: UP007
+    faults = (tuple[one, ...], Combined.model_fields["faults"])
+    combined = create_model("Combined", __base__=Combined, __doc__=Combined.__doc__, faults=faults)
+    any_ = Annotated[Union[(*singles, combined)], Field(discriminator="type")]  # type: ignore[valid-type]
+    return create_model(
+        "ScenarioFile", __base__=ScenarioFile, __doc__=ScenarioFile.__doc__, scenarios=(tuple[any_, ...], ...)
+    )
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of the scenario file, for editors."""
-    schema = ScenarioFile.model_json_schema()
+    schema = _model().model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "chaoslab scenario file",
@@ -193,7 +208,7 @@ def _shown(value: object) -> str:
 
 
 def _types() -> list[str]:
-    return [tag for model in get_args(AnyScenario) for tag in get_args(model.model_fields["type"].annotation)]
+    return [*(name for fault in failure_types().values() for name in fault.scenario.type_names()), "combined"]
 
 
 def _undefined_names(file: ScenarioFile, root: yaml.Node) -> list[_Problem]:
@@ -216,6 +231,14 @@ def _undefined_names(file: ScenarioFile, root: yaml.Node) -> list[_Problem]:
         for where, members in lists
         for index, name in enumerate(members)
         if name.lower() not in known
+    ]
+    problems += [
+        (
+            _key_line(root, ("scenarios", index, "offset")),
+            f"scenarios[{index}].offset is {scenario.offset:g}: accepted only among the faults of a combined scenario",
+        )
+        for index, scenario in enumerate(file.scenarios)
+        if scenario.offset
     ]
     problems += [
         (

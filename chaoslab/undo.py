@@ -6,7 +6,7 @@ import shlex
 import time
 from contextlib import suppress
 
-from chaoslab import processes
+from chaoslab.agent import processes
 from chaoslab.errors import ChaoslabError, NotReverted
 from chaoslab.hosts import Host
 from chaoslab.journal import Journal, OpenStep, Phase, Step

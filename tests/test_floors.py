@@ -15,15 +15,15 @@ PACKAGE = Path(chaoslab.__file__).parent
 
 FLOORS = {
     0: {"errors"},
-    1: {"scenario", "scenario_file", "records", "intervals", "processes", "targets", "share", "wording"},
+    1: {"agent", "scenario", "records", "intervals", "targets", "share", "wording"},
     2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
     | {"probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument"},
-    3: {"runner", "verdict", "analysis"},
+    3: {"scenario_file", "delivery", "runner", "verdict", "analysis"},
     4: {"progress", "experiment", "report", "export"},
     5: {"cli", "demo", "__main__"},
 }
 ANALYSIS = {"metrics", "plots", "verdict", "analysis", "report", "export"}
-EXPERIMENT = ((FLOORS[2] | FLOORS[3] | FLOORS[4]) - ANALYSIS) - {"store"}
+EXPERIMENT = ({"agent"} | FLOORS[2] | FLOORS[3] | FLOORS[4]) - ANALYSIS - {"store"}
 
 
 def room(module: str) -> str:
@@ -81,4 +81,17 @@ def test_the_experiment_side_and_the_analysis_side_never_import_each_other(path:
 def test_nothing_heavy_is_imported_with_the_package() -> None:
     heavy = "('pandas', 'numpy', 'scipy', 'matplotlib', 'pyarrow')"
     code = f"import sys, chaoslab; print([module for module in {heavy} if module in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+AGENT = sorted(path.stem for path in (PACKAGE / "agent").glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("name", AGENT)
+def test_a_command_of_the_agent_starts_with_the_standard_library_alone(name: str) -> None:
+    known = "set(sys.stdlib_module_names) | {'chaoslab', '__main__', 'sitecustomize'}"
+    code = (
+        f"import sys; before = set(sys.modules); import chaoslab.agent.{name}; "
+        f"print(sorted({{module.partition('.')[0] for module in set(sys.modules) - before}} - ({known})))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chaoslab import processes
+from chaoslab.agent import processes
 from chaoslab.errors import Aborted
 from chaoslab.guardian import Guardian
 from chaoslab.journal import Journal, Step
@@ -27,7 +27,7 @@ from chaoslab.journal import Journal, Step
 journal = Journal.create("run")
 guardian = Guardian(journal)
 step = Step(name="stress", do=("sleep", "60"), token=sys.argv[1], deadline=float(sys.argv[2]), holds=True,
-            undo=(sys.executable, "-m", "chaoslab.processes", "end", sys.argv[1]))
+            undo=(sys.executable, "-m", "chaoslab.agent.processes", "end", sys.argv[1]))
 journal.intend("r", step)
 LocalHost().hold(step.do, token=step.token)
 print(guardian._process.pid, flush=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chaoslab import processes
+from chaoslab.agent import processes
 from chaoslab.errors import ChaoslabError, NotReverted
 from chaoslab.hosts import LocalHost
 from chaoslab.journal import JOURNAL_FILE, Journal, Phase, Step, leftovers

@@ -18,7 +18,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from chaoslab import probe, processes
+from chaoslab import probe
+from chaoslab.agent import processes
 from chaoslab.errors import ChaoslabError, UsageError
 from chaoslab.http_probe import HttpTransport
 from chaoslab.probe import Prober, ProbeSpec, Summary

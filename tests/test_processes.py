@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from chaoslab import processes
+from chaoslab.agent import processes
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 # A family like stress-ng's: the leader's child wipes its own environment, so that only the session shows it.
@@ -100,7 +100,7 @@ def test_usage_counts_the_cpu_that_a_family_takes(token: str, capsys: pytest.Cap
 
 def test_a_child_dies_with_its_parent(token: str) -> None:
     code = (
-        "import os, time\nfrom chaoslab.processes import die_with_parent\n"
+        "import os, time\nfrom chaoslab.agent.processes import die_with_parent\n"
         "child = os.fork()\n"
         "if child == 0:\n    die_with_parent(); print(os.getpid(), flush=True)\ntime.sleep(60)"
     )

@@ -14,7 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from chaoslab import processes
+from chaoslab.agent import processes
 from chaoslab.errors import ChaoslabError, UsageError
 from chaoslab.records import RESOURCES
 from chaoslab.resources import COLUMNS, ResourceSampler, Sampler, SamplerSpec

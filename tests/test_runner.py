@@ -15,12 +15,12 @@ import pytest
 
 from chaoslab import store
 from chaoslab.aborts import abort_reason
-from chaoslab.experiment import is_local
+from chaoslab.hosts import LocalHost
 from chaoslab.probe import Live
 from chaoslab.scenario import AbortConditions
 from tests.faults.test_network import Echo
 from tests.test_processes import until
-from tests.test_survival import ours
+from tests.test_survival import injecting, ours
 
 CONDITIONS = AbortConditions(error_rate_percent=50, consecutive_failures=4, response_time_ms=1000, window_seconds=10)
 
@@ -76,7 +76,7 @@ def test_conditions_that_the_file_does_not_give_never_hold() -> None:
     ],
 )
 def test_the_targets_machine_is_told_from_this_one(url: str, local: bool) -> None:
-    assert is_local(url) is local
+    assert LocalHost().serves(url) is local
 
 
 class Moody(Echo):
@@ -119,10 +119,6 @@ def campaign(service: Service, folder: Path, config: str) -> subprocess.Popen[st
     options = ["--target", service.url, "--config", str(file), "--output", str(folder), "--repeats", "1"]
     argv = [sys.executable, "-m", "chaoslab", "run", *options]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def injecting(folder: Path) -> bool:
-    return (folder / "journal.jsonl").exists() and "verified" in (folder / "journal.jsonl").read_text()
 
 
 def test_an_abort_condition_cuts_the_fault_at_once_and_ends_with_5(

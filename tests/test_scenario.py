@@ -14,13 +14,9 @@ from hypothesis import strategies as st
 
 from chaoslab import share
 from chaoslab.errors import ScenarioFileError, UsageError
-from chaoslab.scenario import (
-    CpuParameters,
-    MemoryParameters,
-    ScenarioFile,
-    resolve_slos,
-    select,
-)
+from chaoslab.faults.cpu_stress import CpuParameters
+from chaoslab.faults.memory_stress import MemoryParameters
+from chaoslab.scenario import ScenarioFile, resolve_slos, select
 from chaoslab.scenario_file import json_schema, load, parse
 
 NINETEEN = [

@@ -33,6 +33,10 @@ def target() -> Iterator[str]:
         thread.join()
 
 
+def injecting(folder: Path) -> bool:
+    return (folder / "journal.jsonl").exists() and "verified" in (folder / "journal.jsonl").read_text()
+
+
 def run(target: str, folder: Path, *options: str) -> list[str]:
     scenario = ["--scenario", "Light CPU Stress", "--repeats", "3", "--duration-scale", "0.1"]
     return [sys.executable, "-m", "chaoslab", "run", "--target", target, *scenario, "--output", str(folder), *options]
@@ -56,7 +60,7 @@ def test_a_kill_of_everything_at_once_loses_at_most_the_last_second(
     folder = tmp_path / "campaign"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(run(target, folder, "--probe-rate", "50"), **quiet) as process:  # type: ignore[call-overload]
-        until(lambda: "verified" in (folder / "journal.jsonl").read_text() if folder.exists() else False, seconds=30)
+        until(lambda: injecting(folder), seconds=30)
         time.sleep(0.5)  # some way into the injection
         killed_ns = time.monotonic_ns()
         for victim in ours(state):

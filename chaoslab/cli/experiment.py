@@ -109,13 +109,14 @@ def _rehearse(prepared: Any, output: Path | None) -> None:
     click.echo(
         f"DRY RUN: nothing is done to {prepared.where.url}; the campaign would take {prepared.plan.seconds:.0f} s"
     )
-    for planned, injection, route in experiment.rehearse(prepared):
+    for run in experiment.rehearse(prepared):
+        planned = run.planned
         click.echo(
             f"\n{planned.index + 1}. {planned.scenario.name}, repeat {planned.repeat}: "
-            f"{planned.baseline:g} s baseline, {planned.injection:g} s injection ({injection.mechanism}), "
+            f"{planned.baseline:g} s baseline, {planned.injection:g} s injection ({run.mechanism}), "
             f"{planned.recovery:g} s recovery"
         )
-        for step in (*((route.step,) if route else ()), *injection.steps):
+        for step in run.steps:
             click.echo(f"   do        {shlex.join(step.do)}")
             if step.evidence:
                 click.echo(f"   evidence  {shlex.join(step.evidence)}")

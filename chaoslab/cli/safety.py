@@ -73,13 +73,13 @@ def doctor(as_json: bool, **_: Any) -> None:
 
 
 def _survey() -> list[dict[str, Any]]:
-    from chaoslab.faults import MECHANISMS, Surroundings
+    from chaoslab.faults import Surroundings, failure_types
     from chaoslab.hosts import LocalHost
 
-    here = Surroundings(host=LocalHost(), url="", target=None, target_is_local=True)
+    here = Surroundings(host=LocalHost(), url="", target=None, hits_target=True)
     rows = []
-    for kind, mechanisms in MECHANISMS.items():
-        for mechanism in mechanisms:
+    for kind, fault in failure_types().items():
+        for mechanism in fault.mechanisms:
             obstacle = mechanism.obstacle(None, here)
             rows.append(
                 {
@@ -89,6 +89,4 @@ def _survey() -> list[dict[str, Any]]:
                     "missing": str(obstacle) if obstacle else "",
                 }
             )
-        if not mechanisms:
-            rows.append({"type": kind, "mechanism": "none", "usable": False, "missing": "not built yet: it is refused"})
     return rows

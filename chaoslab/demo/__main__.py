@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from chaoslab import processes
+from chaoslab.agent import processes
 from chaoslab.demo import builds, database
 from chaoslab.demo.premises import Premises
 from chaoslab.errors import ChaoslabError, UsageError

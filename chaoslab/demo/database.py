@@ -25,9 +25,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from chaoslab.agent.processes import TOKEN_VARIABLE, Identity, identify
 from chaoslab.demo.premises import DATABASE_PORT, Premises
 from chaoslab.errors import ChaoslabError
-from chaoslab.processes import TOKEN_VARIABLE, Identity, identify
 
 ROLE: Final = "shop"
 NAME: Final = "postgres"

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-from chaoslab import processes
+from chaoslab.agent import processes
 from chaoslab.demo import builds
 from chaoslab.demo.commands import serve_command, stop_command
 from chaoslab.demo.premises import Premises

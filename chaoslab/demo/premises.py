@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from chaoslab.agent.processes import Identity
 from chaoslab.errors import UsageError
-from chaoslab.processes import Identity
 
 DATABASE_PORT: Final = 5432
 _LONGEST_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its final zero

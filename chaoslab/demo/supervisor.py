@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
-from chaoslab import processes, targets
+from chaoslab import targets
+from chaoslab.agent import processes
 from chaoslab.demo import database, teardown
 from chaoslab.demo.builds import Build
 from chaoslab.demo.commands import database_command, service_command

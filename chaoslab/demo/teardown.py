@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from chaoslab import processes, targets
+from chaoslab import targets
+from chaoslab.agent import processes
+from chaoslab.agent.processes import Identity
 from chaoslab.demo import database
 from chaoslab.demo.premises import Premises
-from chaoslab.processes import Identity
 
 _LIMIT_SECONDS: Final = 1.5
 _SERVER_PATIENCE: Final = 0.6

@@ -14,7 +14,7 @@ from typing import Any
 from chaoslab.hosts import Host
 from chaoslab.journal import Step
 from chaoslab.records import Dose
-from chaoslab.scenario import AnyScenario
+from chaoslab.scenario import Scenario
 from chaoslab.targets import Target
 
 MARGIN_SECONDS = 15.0
@@ -33,13 +33,14 @@ class Route:
 class Surroundings:
     """Where a fault would act: the host that runs its commands, the target's URL and what the target published.
 
-    `route` is the way that the run's probes take, where its mechanism asked for one; `seed` is the run's own.
+    `hits_target` says that the host is the target's machine, or that the scenario means another one. `route` is the way
+    that the run's probes take, where its mechanism asked for one; `seed` is the run's own.
     """
 
     host: Host
     url: str
     target: Target | None
-    target_is_local: bool
+    hits_target: bool
     allow_commands: bool = False
     route: Route | None = None
     seed: int = 0
@@ -72,7 +73,7 @@ class Injection:
     Readings of the last step's evidence are taken before its `do`, then until the effect is seen, then once more just
     before the undo. `took_effect` judges those so far, `doses` turns all of them into what was delivered.
     `over_when_done` says that nothing keeps the fault up after its `do` (a kill): recovery counts from there, not
-    from the undo.
+    from the undo. `claims` name what no second fault can have at the same time ("queueing discipline of eth0").
     """
 
     mechanism: str
@@ -81,6 +82,7 @@ class Injection:
     doses: Callable[[Sequence[Reading]], tuple[Dose, ...]]
     over_when_done: bool = False
     effect_limit: float = 10.0
+    claims: tuple[str, ...] = ()
 
 
 class Mechanism(ABC):
@@ -89,7 +91,7 @@ class Mechanism(ABC):
     name: str
 
     @abstractmethod
-    def obstacle(self, scenario: AnyScenario | None, where: Surroundings) -> Obstacle | None:
+    def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         """Return what keeps the mechanism from delivering `scenario` here, or None.
 
         Without a scenario the question is about the machine alone.
@@ -100,9 +102,22 @@ class Mechanism(ABC):
         return None
 
     @abstractmethod
-    def inject(self, scenario: AnyScenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
+    def inject(self, scenario: Scenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
         """Return the steps that deliver `scenario` for `seconds`; nothing is done yet.
 
         Raises:
             NotDelivered: the victim is gone, or cannot be told from others.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureType:
+    """A failure type: how a scenario file asks for it, and what can deliver it, best first."""
+
+    scenario: type[Scenario]
+    mechanisms: tuple[Mechanism, ...]
+
+    @property
+    def name(self) -> str:
+        """What the type is called."""
+        return self.scenario.type_names()[0]

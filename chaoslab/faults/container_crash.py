@@ -21,14 +21,16 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
+from pydantic import Field
+
+from chaoslab.agent.processes import Identity, identify
 from chaoslab.errors import NotDelivered
-from chaoslab.faults.base import MARGIN_SECONDS, Injection, Mechanism, Obstacle, Reading, Surroundings
+from chaoslab.faults.base import MARGIN_SECONDS, FailureType, Injection, Mechanism, Obstacle, Reading, Surroundings
 from chaoslab.journal import Step
-from chaoslab.processes import Identity, identify
 from chaoslab.records import Dose
-from chaoslab.scenario import AnyScenario, ContainerCrash
+from chaoslab.scenario import Parameters, Scenario
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -37,6 +39,21 @@ if TYPE_CHECKING:
 _COMMAND = (sys.executable, "-m", "chaoslab.faults.container_crash")
 _UNDO_LIMIT = 30.0
 _BACK_LIMIT = 20.0
+
+
+class CrashParameters(Parameters):
+    """Victim of container_crash: a Docker container by name, or the supervised process of the target."""
+
+    container: str | None = Field(default=None, description="Docker container, by name or id")
+
+
+class ContainerCrash(Scenario):
+    """The service's container or process is killed."""
+
+    destructive_type: ClassVar[bool] = True
+
+    type: Literal["container_crash"]
+    parameters: CrashParameters = CrashParameters()
 
 
 def _injection(mechanism: str, step: Step, how: str) -> Injection:
@@ -62,7 +79,7 @@ class DockerContainer(Mechanism):
 
     name = "docker"
 
-    def obstacle(self, scenario: AnyScenario | None, where: Surroundings) -> Obstacle | None:
+    def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         if find_spec("docker") is None:
             return Obstacle("the Python package docker is not installed", "pip install 'chaoslab[docker]'")
         if isinstance(scenario, ContainerCrash) and scenario.parameters.container is None:
@@ -79,7 +96,7 @@ class DockerContainer(Mechanism):
             return Obstacle(f"Docker does not answer: {error}", "start dockerd, or join its group")
         return None
 
-    def inject(self, scenario: AnyScenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
+    def inject(self, scenario: Scenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
         assert isinstance(scenario, ContainerCrash)
         name = scenario.parameters.container or ""
         with _client() as client:
@@ -106,7 +123,7 @@ class SupervisedProcess(Mechanism):
 
     name = "supervised process"
 
-    def obstacle(self, scenario: AnyScenario | None, where: Surroundings) -> Obstacle | None:
+    def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         if isinstance(scenario, ContainerCrash) and scenario.parameters.container is not None:
             return Obstacle("the scenario names a container")
         if scenario is None:
@@ -118,7 +135,7 @@ class SupervisedProcess(Mechanism):
             )
         return None
 
-    def inject(self, scenario: AnyScenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
+    def inject(self, scenario: Scenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
         assert where.target is not None
         victim = read_pid_file(Path(where.target.pid_file))
         if victim is None or not victim.alive:
@@ -193,7 +210,7 @@ def _running(client: DockerClient, name: str) -> Container:
     return container
 
 
-MECHANISMS: tuple[Mechanism, ...] = (DockerContainer(), SupervisedProcess())
+FAULT: Final = FailureType(scenario=ContainerCrash, mechanisms=(DockerContainer(), SupervisedProcess()))
 
 
 def _container(command: str, name: str, pid: int = 0) -> int:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from chaoslab.faults.base import Injection, Mechanism, Obstacle, Surroundings
-from chaoslab.scenario import AnyScenario
+from typing import Final, Literal
+
+from chaoslab.faults.base import FailureType, Injection, Mechanism, Obstacle, Surroundings
+from chaoslab.scenario import Scenario
+
+
+class Control(Scenario):
+    """The same phases with nothing injected."""
+
+    type: Literal["control"]
 
 
 class Nothing(Mechanism):
@@ -11,11 +19,11 @@ class Nothing(Mechanism):
 
     name = "no fault"
 
-    def obstacle(self, scenario: AnyScenario | None, where: Surroundings) -> Obstacle | None:
+    def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         return None
 
-    def inject(self, scenario: AnyScenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
+    def inject(self, scenario: Scenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
         return Injection(mechanism=self.name, steps=(), took_effect=lambda _: True, doses=lambda _: ())
 
 
-MECHANISMS: tuple[Mechanism, ...] = (Nothing(),)
+FAULT: Final = FailureType(scenario=Control, mechanisms=(Nothing(),))

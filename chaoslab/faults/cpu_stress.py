@@ -8,36 +8,53 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Final, Literal
 
-from chaoslab.faults.base import Mechanism, Reading
+from pydantic import Field
+
+from chaoslab.faults.base import FailureType, Reading
 from chaoslab.faults.stress import Stressor, rate
 from chaoslab.records import Dose
-from chaoslab.scenario import AnyScenario, CpuParameters, CpuStress
+from chaoslab.scenario import Parameters, Scenario
 
 _EFFECT_SHARE = 0.7
 _HOW = "CPU accounting of the workers (/proc/PID/schedstat) between effect and undo"
 
 
+class CpuParameters(Parameters):
+    """Dose of cpu_stress."""
+
+    cpu_workers: int = Field(gt=0, le=4096, description="how many workers spin")
+    cpu_load: int = Field(default=100, gt=0, le=100, description="percent of one core that each worker takes")
+
+
+class CpuStress(Scenario):
+    """Workers that keep cores busy."""
+
+    type: Literal["cpu_stress", "cpu_exhaust"]
+    parameters: CpuParameters
+
+
 class _Cpu(Stressor):
     """Workers that spin."""
 
-    def shows(self, scenario: AnyScenario, earlier: Reading, later: Reading) -> bool:
+    def shows(self, scenario: Scenario, earlier: Reading, later: Reading) -> bool:
         found = rate(earlier, later, "runnable_seconds")
         return found is not None and found >= _EFFECT_SHARE * _demand(_dose(scenario))
 
-    def measure(self, scenario: AnyScenario, effect: Reading, last: Reading) -> tuple[Dose, ...]:
-        demand = _demand(_dose(scenario))
+    def measure(self, scenario: Scenario, effect: Reading, last: Reading) -> tuple[Dose, ...]:
+        dose = _dose(scenario)
+        demand = _demand(dose)
         cores = min(demand, float(os.cpu_count() or 1))
-        # A worker that asks for part of a core sleeps in between, and waiting shortens its sleep: a wider tolerance.
-        tolerance = 0.10 if _dose(scenario).cpu_load == 100 else 0.25
         return (
             Dose(
                 quantity="CPU demand",
                 unit="cores",
                 asked=demand,
                 delivered=rate(effect, last, "runnable_seconds"),
-                low=demand * (1 - tolerance),
-                high=demand * (1 + tolerance),
+                low=demand * 0.95,
+                # A worker that wants part of a core may have to wait for it, which is demand too.
+                high=dose.cpu_workers * 1.05,
                 how=_HOW,
                 mechanism=self.name,
             ),
@@ -48,14 +65,14 @@ class _Cpu(Stressor):
                 delivered=rate(effect, last, "cpu_seconds"),
                 # The target and others compete for the same cores: a fair share may be as low as this.
                 low=cores * 0.25,
-                high=cores * 1.10,
+                high=cores * 1.05,
                 how=_HOW,
                 mechanism=self.name,
             ),
         )
 
 
-def _dose(scenario: AnyScenario) -> CpuParameters:
+def _dose(scenario: Scenario) -> CpuParameters:
     assert isinstance(scenario, CpuStress)
     return scenario.parameters
 
@@ -69,7 +86,7 @@ class StressNg(_Cpu):
 
     name = program = "stress-ng"
 
-    def argv(self, scenario: AnyScenario, seconds: float, token: str) -> tuple[str, ...]:
+    def argv(self, scenario: Scenario, seconds: float, token: str) -> tuple[str, ...]:
         dose = _dose(scenario)
         workers = ("--cpu", str(dose.cpu_workers), "--cpu-load", str(dose.cpu_load))
         # Its --timeout takes whole seconds.
@@ -81,10 +98,10 @@ class OwnWorkers(_Cpu):
 
     name = "python workers"
 
-    def argv(self, scenario: AnyScenario, seconds: float, token: str) -> tuple[str, ...]:
+    def argv(self, scenario: Scenario, seconds: float, token: str) -> tuple[str, ...]:
         dose = _dose(scenario)
         workers = ("--workers", str(dose.cpu_workers), "--load", str(dose.cpu_load))
-        return (sys.executable, "-m", "chaoslab.faults.workers", "cpu", *workers, "--seconds", f"{seconds:g}")
+        return (sys.executable, "-m", "chaoslab.agent.workers", "cpu", *workers, "--seconds", f"{seconds:g}")
 
 
-MECHANISMS: tuple[Mechanism, ...] = (StressNg(), OwnWorkers())
+FAULT: Final = FailureType(scenario=CpuStress, mechanisms=(StressNg(), OwnWorkers()))

@@ -9,14 +9,44 @@ last one before the undo. Without a check there is no evidence, and the run coun
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar, Final, Literal, Self
 
-from chaoslab.faults.base import MARGIN_SECONDS, Injection, Mechanism, Obstacle, Reading, Surroundings
+from pydantic import Field, model_validator
+
+from chaoslab.faults.base import MARGIN_SECONDS, FailureType, Injection, Mechanism, Obstacle, Reading, Surroundings
 from chaoslab.journal import Step
 from chaoslab.records import Dose
-from chaoslab.scenario import AnyScenario, DatabaseOutage
+from chaoslab.scenario import Command, Parameters, Scenario
 from chaoslab.targets import DatabaseControl
 
 _UNDO_LIMIT = 60.0
+
+
+class DatabaseParameters(Parameters):
+    """Victim of database_outage: the target's own database, or whatever a pair of commands stops and starts."""
+
+    database: str | None = Field(default=None, description="kind or name of the database, for the record")
+    container: str | None = Field(default=None, description="Docker container, by name or id")
+    stop_command: Command | None = Field(default=None, description="argv that stops the database")
+    start_command: Command | None = Field(default=None, description="argv that starts it again; must be idempotent")
+    check_command: Command | None = Field(
+        default=None, description="argv that exits 0 while the database answers: the evidence of the outage"
+    )
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.stop_command is None) != (self.start_command is None):
+            raise ValueError("stop_command and start_command go together: one without the other cannot be undone")
+        return self
+
+
+class DatabaseOutage(Scenario):
+    """The database behind the service goes away and comes back."""
+
+    destructive_type: ClassVar[bool] = True
+
+    type: Literal["database_outage", "database_down"]
+    parameters: DatabaseParameters = DatabaseParameters()
 
 
 def _injection(
@@ -66,7 +96,7 @@ class Commands(Mechanism):
 
     name = "commands of the scenario"
 
-    def obstacle(self, scenario: AnyScenario | None, where: Surroundings) -> Obstacle | None:
+    def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         if not isinstance(scenario, DatabaseOutage):
             return None
         dose = scenario.parameters
@@ -81,7 +111,7 @@ class Commands(Mechanism):
             return Obstacle("a scenario file may run commands only when asked to", "--allow-commands")
         return None
 
-    def inject(self, scenario: AnyScenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
+    def inject(self, scenario: Scenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
         assert isinstance(scenario, DatabaseOutage)
         dose = scenario.parameters
         assert dose.stop_command is not None
@@ -102,7 +132,7 @@ class PublishedControl(Mechanism):
 
     name = "control published by the target"
 
-    def obstacle(self, scenario: AnyScenario | None, where: Surroundings) -> Obstacle | None:
+    def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         if isinstance(scenario, DatabaseOutage) and scenario.parameters.stop_command is not None:
             return Obstacle("the scenario gives commands of its own")
         if isinstance(scenario, DatabaseOutage) and scenario.parameters.container is not None:
@@ -114,11 +144,11 @@ class PublishedControl(Mechanism):
             )
         return None
 
-    def inject(self, scenario: AnyScenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
+    def inject(self, scenario: Scenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
         assert where.target is not None
         assert where.target.database is not None
         control = where.target.database
         return _injection(control, mechanism=f"{control.kind}, {self.name}", seconds=seconds, token=token)
 
 
-MECHANISMS: tuple[Mechanism, ...] = (Commands(), PublishedControl())
+FAULT: Final = FailureType(scenario=DatabaseOutage, mechanisms=(Commands(), PublishedControl()))

@@ -11,14 +11,16 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final, Literal
 
 import psutil
+from pydantic import Field
 
-from chaoslab.faults.base import Injection, Mechanism, Obstacle, Reading, Surroundings
+from chaoslab.faults.base import FailureType, Injection, Obstacle, Reading, Surroundings
 from chaoslab.faults.stress import Stressor
 from chaoslab.journal import Step
 from chaoslab.records import Dose
-from chaoslab.scenario import AnyScenario, DiskParameters, DiskStress
+from chaoslab.scenario import Parameters, Scenario
 
 WORKER_BYTES = 64 * 1024**2
 """Space that each worker writes to, over and over."""
@@ -27,10 +29,24 @@ _LEAST_LEFT = 512 * 1024**2
 _IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs")
 
 
+class DiskParameters(Parameters):
+    """Dose of disk_stress."""
+
+    io_workers: int = Field(gt=0, le=1024, description="how many workers write and sync")
+    folder: str | None = Field(default=None, description="where they write; a temporary folder on a disk by default")
+
+
+class DiskStress(Scenario):
+    """Workers that write and sync."""
+
+    type: Literal["disk_stress"]
+    parameters: DiskParameters
+
+
 class _Disk(Stressor):
     """Workers that write and sync in a folder."""
 
-    def shortage(self, scenario: AnyScenario) -> Obstacle | None:
+    def shortage(self, scenario: Scenario) -> Obstacle | None:
         folder = _folder(scenario)
         if not folder.is_dir():
             return Obstacle(f"there is no folder {folder}", "name one that exists in parameters.folder")
@@ -42,10 +58,10 @@ class _Disk(Stressor):
             return Obstacle(f"the disk of {folder} has {free >> 20} MB free; {wanted >> 20} MB are needed")
         return None
 
-    def shows(self, scenario: AnyScenario, earlier: Reading, later: Reading) -> bool:
+    def shows(self, scenario: Scenario, earlier: Reading, later: Reading) -> bool:
         return len(_writers(earlier, later)) >= _dose(scenario).io_workers
 
-    def measure(self, scenario: AnyScenario, effect: Reading, last: Reading) -> tuple[Dose, ...]:
+    def measure(self, scenario: Scenario, effect: Reading, last: Reading) -> tuple[Dose, ...]:
         asked = float(_dose(scenario).io_workers)
         writers = _writers(effect, last)
         seconds = last.data.get("at", 0.0) - effect.data.get("at", 0.0)
@@ -64,12 +80,12 @@ class _Disk(Stressor):
         )
 
 
-def _dose(scenario: AnyScenario) -> DiskParameters:
+def _dose(scenario: Scenario) -> DiskParameters:
     assert isinstance(scenario, DiskStress)
     return scenario.parameters
 
 
-def _folder(scenario: AnyScenario) -> Path:
+def _folder(scenario: Scenario) -> Path:
     named = _dose(scenario).folder
     if named is not None:
         return Path(named)
@@ -96,7 +112,7 @@ class StressNg(_Disk):
 
     name = program = "stress-ng"
 
-    def inject(self, scenario: AnyScenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
+    def inject(self, scenario: Scenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
         injection = super().inject(scenario, where, seconds=seconds, token=token)
         (work,) = injection.steps
         own = str(self._own_folder(scenario, token))
@@ -116,10 +132,10 @@ class StressNg(_Disk):
         )
 
     @staticmethod
-    def _own_folder(scenario: AnyScenario, token: str) -> Path:
+    def _own_folder(scenario: Scenario, token: str) -> Path:
         return _folder(scenario) / f"chaoslab-{token}"
 
-    def argv(self, scenario: AnyScenario, seconds: float, token: str) -> tuple[str, ...]:
+    def argv(self, scenario: Scenario, seconds: float, token: str) -> tuple[str, ...]:
         write = ("--hdd", str(_dose(scenario).io_workers), "--hdd-bytes", str(WORKER_BYTES), "--hdd-opts", "fdatasync")
         place = ("--temp-path", str(self._own_folder(scenario, token)))
         return ("stress-ng", *write, *place, "--timeout", f"{int(seconds + 1)}s", "--quiet")
@@ -130,10 +146,10 @@ class OwnWorkers(_Disk):
 
     name = "python workers"
 
-    def argv(self, scenario: AnyScenario, seconds: float, token: str) -> tuple[str, ...]:
+    def argv(self, scenario: Scenario, seconds: float, token: str) -> tuple[str, ...]:
         workers = ("--workers", str(_dose(scenario).io_workers), "--bytes", str(WORKER_BYTES))
         place = ("--folder", str(_folder(scenario)), "--seconds", f"{seconds:g}")
-        return (sys.executable, "-m", "chaoslab.faults.workers", "disk", *workers, *place)
+        return (sys.executable, "-m", "chaoslab.agent.workers", "disk", *workers, *place)
 
 
-MECHANISMS: tuple[Mechanism, ...] = (StressNg(), OwnWorkers())
+FAULT: Final = FailureType(scenario=DiskStress, mechanisms=(StressNg(), OwnWorkers()))

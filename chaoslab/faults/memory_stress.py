@@ -7,13 +7,15 @@ would leave this machine too little memory is refused; the workers ask the kerne
 from __future__ import annotations
 
 import sys
+from typing import Final, Literal
 
 import psutil
+from pydantic import Field
 
-from chaoslab.faults.base import Mechanism, Obstacle, Reading
+from chaoslab.faults.base import FailureType, Obstacle, Reading
 from chaoslab.faults.stress import Stressor
 from chaoslab.records import Dose
-from chaoslab.scenario import AnyScenario, MemoryStress
+from chaoslab.scenario import Parameters, Scenario, Size
 
 _MEBIBYTE = 1024**2
 _LEAST_LEFT = 256 * _MEBIBYTE
@@ -22,10 +24,23 @@ _TOLERANCE = 0.05
 _WORKER_OVERHEAD = 16 * _MEBIBYTE
 
 
+class MemoryParameters(Parameters):
+    """Dose of memory_stress."""
+
+    memory_size: Size = Field(description='resident memory to hold, "256M"')
+
+
+class MemoryStress(Scenario):
+    """Memory held resident."""
+
+    type: Literal["memory_stress", "memory_leak"]
+    parameters: MemoryParameters
+
+
 class _Memory(Stressor):
     """One worker that holds memory."""
 
-    def shortage(self, scenario: AnyScenario) -> Obstacle | None:
+    def shortage(self, scenario: Scenario) -> Obstacle | None:
         memory = psutil.virtual_memory()
         keep = max(_LEAST_LEFT, _LEAST_LEFT_SHARE * memory.total)
         if _asked(scenario) <= memory.available - keep:
@@ -33,10 +48,10 @@ class _Memory(Stressor):
         sizes = (_asked(scenario) // _MEBIBYTE, memory.available // _MEBIBYTE, int(keep) // _MEBIBYTE)
         return Obstacle("{} MB are asked for; {} MB are free, of which {} MB must stay".format(*sizes))
 
-    def shows(self, scenario: AnyScenario, earlier: Reading, later: Reading) -> bool:
+    def shows(self, scenario: Scenario, earlier: Reading, later: Reading) -> bool:
         return bool(later.data.get("anonymous_bytes", 0) >= (1 - _TOLERANCE) * _asked(scenario))
 
-    def measure(self, scenario: AnyScenario, effect: Reading, last: Reading) -> tuple[Dose, ...]:
+    def measure(self, scenario: Scenario, effect: Reading, last: Reading) -> tuple[Dose, ...]:
         asked = _asked(scenario) / _MEBIBYTE
         held = min(reading.data.get("anonymous_bytes", 0) for reading in (effect, last))
         return (
@@ -53,7 +68,7 @@ class _Memory(Stressor):
         )
 
 
-def _asked(scenario: AnyScenario) -> int:
+def _asked(scenario: Scenario) -> int:
     assert isinstance(scenario, MemoryStress)
     return scenario.parameters.memory_size
 
@@ -63,7 +78,7 @@ class StressNg(_Memory):
 
     name = program = "stress-ng"
 
-    def argv(self, scenario: AnyScenario, seconds: float, token: str) -> tuple[str, ...]:
+    def argv(self, scenario: Scenario, seconds: float, token: str) -> tuple[str, ...]:
         hold = ("--vm", "1", "--vm-bytes", str(_asked(scenario)), "--vm-keep", "--vm-hang", "0")
         return ("stress-ng", *hold, "--timeout", f"{int(seconds + 1)}s", "--quiet")
 
@@ -73,9 +88,9 @@ class OwnWorker(_Memory):
 
     name = "python worker"
 
-    def argv(self, scenario: AnyScenario, seconds: float, token: str) -> tuple[str, ...]:
+    def argv(self, scenario: Scenario, seconds: float, token: str) -> tuple[str, ...]:
         hold = ("memory", "--bytes", str(_asked(scenario)), "--seconds", f"{seconds:g}")
-        return (sys.executable, "-m", "chaoslab.faults.workers", *hold)
+        return (sys.executable, "-m", "chaoslab.agent.workers", *hold)
 
 
-MECHANISMS: tuple[Mechanism, ...] = (StressNg(), OwnWorker())
+FAULT: Final = FailureType(scenario=MemoryStress, mechanisms=(StressNg(), OwnWorker()))

@@ -1,11 +1,5 @@
 """network_latency and packet_loss by the kernel's own network emulator, tc-netem(8).
 
-    python -m chaoslab.faults.netem count  --dev INTERFACE --handle HANDLE
-    python -m chaoslab.faults.netem remove --dev INTERFACE --handle HANDLE
-
-`count` prints {"seen", "dropped"}: packets that came to the emulator and packets that it dropped; it exits 1 where
-there is none. `remove` exits 0 once no queueing discipline of ours is left there, also where none was.
-
 We put a tree of our own at the interface's root: two bands, of which only the target's packets take the second one,
 that of the emulator; everything else takes the first one, a plain queue. The tree is known by its handle, made from the
 run's token. An interface that somebody has configured is refused, never replaced: taking ours away again leaves the
@@ -14,27 +8,35 @@ interface with the kernel's default, as it was.
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
-import socket
-import subprocess
 import sys
 import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from chaoslab.errors import NotDelivered
 from chaoslab.faults import traffic
 from chaoslab.faults.base import Injection, Mechanism, Obstacle, Surroundings
-from chaoslab.faults.traffic import SAMPLE, Address, Traffic, first, loss, towards
+from chaoslab.faults.traffic import (
+    SAMPLE,
+    Address,
+    LatencyParameters,
+    LossParameters,
+    NetworkLatency,
+    PacketLoss,
+    Traffic,
+    delay_injection,
+    first,
+    loss,
+    towards,
+)
 from chaoslab.hosts import Host
 from chaoslab.journal import Step
-from chaoslab.scenario import AnyScenario, LatencyParameters, LossParameters, NetworkLatency, PacketLoss
+from chaoslab.scenario import Scenario
 
-_COMMAND: Final = (sys.executable, "-m", "chaoslab.faults.netem")
+_COMMAND: Final = (sys.executable, "-m", "chaoslab.agent.netem")
 _LIMIT: Final = 2.0
 _MOST_PACKETS_HELD: Final = 100_000
 """The emulator drops what it cannot hold; its default of 1,000 packets is soon reached, and nobody asked for that."""
@@ -52,7 +54,7 @@ class _Netem(Mechanism):
 
     name = "tc netem"
 
-    def obstacle(self, scenario: AnyScenario | None, where: Surroundings) -> Obstacle | None:
+    def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         return first(
             traffic.no_privilege,
             partial(traffic.no_program, "tc", "iproute2"),
@@ -66,7 +68,7 @@ class _Netem(Mechanism):
         trial = _commands(SAMPLE, "lo", _HANDLES, ("delay", "1ms"))
         return traffic.no_kernel_support(host, [command for _, command in trial])
 
-    def _nowhere(self, scenario: AnyScenario | None, where: Surroundings) -> Obstacle | None:
+    def _nowhere(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         """Return why the scenario's traffic has no interface that we may use, or None."""
         if scenario is None:
             return None
@@ -80,7 +82,7 @@ class _Netem(Mechanism):
             return Obstacle(str(refusal))
         return _taken(where.host, interface)
 
-    def inject(self, scenario: AnyScenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
+    def inject(self, scenario: Scenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
         hit = towards(where.url)
         interface = _interface(where.host, hit, _asked(scenario).interface)
         handle = _handle(token)
@@ -95,7 +97,7 @@ class _Netem(Mechanism):
         return self.injection(scenario, steps)
 
     @abstractmethod
-    def emulation(self, scenario: AnyScenario) -> tuple[str, ...]:
+    def emulation(self, scenario: Scenario) -> tuple[str, ...]:
         """Return what netem is told to do."""
 
     @abstractmethod
@@ -103,24 +105,22 @@ class _Netem(Mechanism):
         """Return the command that shows the effect; `ours` are the options that name our tree."""
 
     @abstractmethod
-    def injection(self, scenario: AnyScenario, steps: tuple[Step, ...]) -> Injection:
+    def injection(self, scenario: Scenario, steps: tuple[Step, ...]) -> Injection:
         """Return `steps` with how their evidence is read."""
 
 
 class NetemLatency(_Netem):
     """Each packet to the target is held back."""
 
-    def emulation(self, scenario: AnyScenario) -> tuple[str, ...]:
+    def emulation(self, scenario: Scenario) -> tuple[str, ...]:
         asked = _asked(scenario)
         assert isinstance(asked, LatencyParameters)
         return ("delay", f"{asked.delay_ms:g}ms")
 
     def evidence(self, where: Surroundings, ours: tuple[str, ...]) -> tuple[str, ...]:
-        return (sys.executable, "-m", "chaoslab.faults.crossing", where.url)
+        return (sys.executable, "-m", "chaoslab.agent.crossing", where.url)
 
-    def injection(self, scenario: AnyScenario, steps: tuple[Step, ...]) -> Injection:
-        from chaoslab.faults.network_latency import delay_injection  # it lists this class, so not above
-
+    def injection(self, scenario: Scenario, steps: tuple[Step, ...]) -> Injection:
         assert isinstance(scenario, NetworkLatency)
         return delay_injection(scenario, self.name, steps)
 
@@ -128,17 +128,17 @@ class NetemLatency(_Netem):
 class NetemLoss(_Netem):
     """Packets to the target are dropped at random."""
 
-    def emulation(self, scenario: AnyScenario) -> tuple[str, ...]:
+    def emulation(self, scenario: Scenario) -> tuple[str, ...]:
         return ("loss", f"{loss(scenario).loss_percent:g}%")
 
     def evidence(self, where: Surroundings, ours: tuple[str, ...]) -> tuple[str, ...]:
         return (*_COMMAND, "count", *ours)
 
-    def injection(self, scenario: AnyScenario, steps: tuple[Step, ...]) -> Injection:
+    def injection(self, scenario: Scenario, steps: tuple[Step, ...]) -> Injection:
         return traffic.losing(scenario, mechanism=self.name, steps=steps, counted="the emulator's own counters")
 
 
-def _asked(scenario: AnyScenario) -> LatencyParameters | LossParameters:
+def _asked(scenario: Scenario) -> LatencyParameters | LossParameters:
     assert isinstance(scenario, NetworkLatency | PacketLoss)
     return scenario.parameters
 
@@ -218,74 +218,3 @@ def _taken(host: Host, interface: str) -> Obstacle | None:
                 "remove it yourself, or `chaoslab recover` if a run of chaoslab left it",
             )
     return None
-
-
-class _Failed(Exception):
-    """tc did not do what it was asked."""
-
-
-def _tc(*arguments: str) -> str:
-    try:
-        result = subprocess.run(("tc", *arguments), capture_output=True, text=True, timeout=_LIMIT)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _Failed(str(error)) from error
-    if result.returncode:
-        raise _Failed(f"tc {' '.join(arguments)}: {result.stderr.strip()}")
-    return result.stdout
-
-
-def _qdiscs(interface: str) -> list[dict[str, Any]]:
-    """Return the queueing disciplines of an interface; one that is gone has none."""
-    if interface not in (name for _, name in socket.if_nameindex()):
-        return []
-    found: list[dict[str, Any]] = json.loads(_tc("-s", "-j", "qdisc", "show", "dev", interface))
-    return found
-
-
-def _has_root(interface: str, handle: str) -> bool:
-    return any(qdisc["handle"] == handle and qdisc["kind"] == "prio" for qdisc in _qdiscs(interface))
-
-
-def _remove(interface: str, handle: str) -> None:
-    if _has_root(interface, handle):
-        # The kernel compares the handle itself: a root that somebody has put there meanwhile stays.
-        _tc("qdisc", "del", "dev", interface, "root", "handle", handle)
-    if _has_root(interface, handle):
-        raise _Failed(f"the queueing discipline {handle} is still on {interface}")
-
-
-def _count(interface: str, handle: str) -> dict[str, int]:
-    band = f"{handle}2"
-    for qdisc in _qdiscs(interface):
-        if qdisc["kind"] == "netem" and qdisc.get("parent") == band:
-            # What is still held back has come in too; packets are counted as they leave.
-            return {"seen": qdisc["packets"] + qdisc["drops"] + qdisc["qlen"], "dropped": qdisc["drops"]}
-    raise _Failed(f"there is no emulator of ours on {interface}")
-
-
-def _own(handle: str) -> str:
-    """Let only a handle pass that may be ours: `remove` must never reach a foreign one."""
-    if not re.fullmatch(r"7[c-f][0-9a-f]{2}:", handle):
-        raise argparse.ArgumentTypeError(f"{handle!r} is not ours: 7c00: to 7fff:")
-    return handle
-
-
-def _main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m chaoslab.faults.netem")
-    parser.add_argument("command", choices=("count", "remove"))
-    parser.add_argument("--dev", required=True)
-    parser.add_argument("--handle", required=True, type=_own)
-    options = parser.parse_args(argv)
-    try:
-        if options.command == "count":
-            print(json.dumps(_count(options.dev, options.handle)))
-        else:
-            _remove(options.dev, options.handle)
-    except _Failed as failure:
-        print(failure, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from chaoslab.faults.base import MARGIN_SECONDS, Injection, Mechanism, Obstacle, Reading, Surroundings
 from chaoslab.journal import Step
 from chaoslab.records import Dose
-from chaoslab.scenario import AnyScenario
+from chaoslab.scenario import Scenario
 
-_PROCESSES = (sys.executable, "-m", "chaoslab.processes")
+_PROCESSES = (sys.executable, "-m", "chaoslab.agent.processes")
 
 
 class Stressor(Mechanism):
@@ -23,19 +23,19 @@ class Stressor(Mechanism):
 
     program: str | None = None
 
-    def obstacle(self, scenario: AnyScenario | None, where: Surroundings) -> Obstacle | None:
+    def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         if self.program is not None and shutil.which(self.program) is None:
             return Obstacle(f"{self.program} is not installed", f"apt-get install {self.program}")
         if scenario is None:
             return None
-        if not where.target_is_local:
+        if not where.hits_target:
             return Obstacle(
                 f"{scenario.type} would hit this machine, but the target {where.url} is another one",
                 "run chaoslab on the target's machine",
             )
         return self.shortage(scenario)
 
-    def inject(self, scenario: AnyScenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
+    def inject(self, scenario: Scenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
         limit = seconds + MARGIN_SECONDS
         step = Step(
             name=f"{scenario.type} by {self.name}",
@@ -56,20 +56,20 @@ class Stressor(Mechanism):
 
         return Injection(mechanism=self.name, steps=(step,), took_effect=took_effect, doses=doses)
 
-    def shortage(self, scenario: AnyScenario) -> Obstacle | None:
+    def shortage(self, scenario: Scenario) -> Obstacle | None:
         """Return what this machine lacks for such a dose, or None."""
         return None
 
     @abstractmethod
-    def argv(self, scenario: AnyScenario, seconds: float, token: str) -> tuple[str, ...]:
+    def argv(self, scenario: Scenario, seconds: float, token: str) -> tuple[str, ...]:
         """Return the command of the workers; they end by themselves after `seconds`."""
 
     @abstractmethod
-    def shows(self, scenario: AnyScenario, earlier: Reading, later: Reading) -> bool:
+    def shows(self, scenario: Scenario, earlier: Reading, later: Reading) -> bool:
         """Whether two readings in a row show the workers at work."""
 
     @abstractmethod
-    def measure(self, scenario: AnyScenario, effect: Reading, last: Reading) -> tuple[Dose, ...]:
+    def measure(self, scenario: Scenario, effect: Reading, last: Reading) -> tuple[Dose, ...]:
         """Return what was delivered between the reading that showed the effect and the last one before the undo."""
 
 

@@ -12,15 +12,17 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
+
+from pydantic import Field
 
 from chaoslab.errors import NotDelivered
 from chaoslab.faults.base import MARGIN_SECONDS, Injection, Obstacle, Reading
 from chaoslab.hosts import Host
 from chaoslab.journal import Step
 from chaoslab.records import Dose
-from chaoslab.scenario import AnyScenario, LossParameters, PacketLoss
+from chaoslab.scenario import Parameters, Scenario
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -31,6 +33,35 @@ _CAP_NET_ADMIN: Final = 12
 _TRIAL_LIMIT: Final = 5.0
 _LEVEL: Final = 0.99
 _FEW_PACKETS: Final = 50
+_EFFECT_SHARE: Final = 0.7
+
+
+class LatencyParameters(Parameters):
+    """Dose of network_latency."""
+
+    delay_ms: float = Field(gt=0, le=60_000, description="delay added to each packet")
+    interface: str | None = None
+
+
+class LossParameters(Parameters):
+    """Dose of packet_loss."""
+
+    loss_percent: float = Field(gt=0, le=100, description="share of packets that is dropped")
+    interface: str | None = None
+
+
+class NetworkLatency(Scenario):
+    """Delay on the way to the target."""
+
+    type: Literal["network_latency", "network_delay"]
+    parameters: LatencyParameters
+
+
+class PacketLoss(Scenario):
+    """Packets dropped on the way to the target."""
+
+    type: Literal["packet_loss", "network_loss"]
+    parameters: LossParameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +159,13 @@ def reversible(
     )
 
 
-def loss(scenario: AnyScenario) -> LossParameters:
+def loss(scenario: Scenario) -> LossParameters:
     """Return the dose that is asked of packet_loss."""
     assert isinstance(scenario, PacketLoss)
     return scenario.parameters
 
 
-def losing(scenario: AnyScenario, *, mechanism: str, steps: tuple[Step, ...], counted: str) -> Injection:
+def losing(scenario: Scenario, *, mechanism: str, steps: tuple[Step, ...], counted: str) -> Injection:
     """Return an injection whose evidence is counters, {"seen", "dropped"}, that start at 0 with the fault.
 
     It takes effect with the first packet: a rule that no packet meets is no fault. `counted` says what counts.
@@ -188,3 +219,35 @@ def chance(share: float, count: int, level: float = _LEVEL) -> tuple[float, floa
 def first(*checks: Callable[[], Obstacle | None]) -> Obstacle | None:
     """Return the first obstacle that one of `checks` finds; the later ones are not asked any more."""
     return next((obstacle for check in checks if (obstacle := check())), None)
+
+
+def added_ms(readings: Sequence[Reading]) -> float | None:
+    """Return by how much the last reading's round trip is longer than the first one's, in ms."""
+    before, now = readings[0].data.get("rtt_ms"), readings[-1].data.get("rtt_ms")
+    return None if before is None or now is None else float(now) - float(before)
+
+
+def delay_injection(scenario: NetworkLatency, mechanism: str, steps: tuple[Step, ...]) -> Injection:
+    """Return the injection of a delay whose last step's evidence is `chaoslab.agent.crossing`."""
+    asked = scenario.parameters.delay_ms
+
+    def took_effect(readings: Sequence[Reading]) -> bool:
+        added = added_ms(readings)
+        return added is not None and added >= _EFFECT_SHARE * asked
+
+    def doses(readings: Sequence[Reading]) -> tuple[Dose, ...]:
+        return (
+            Dose(
+                quantity="delay added",
+                unit="ms",
+                asked=asked,
+                delivered=added_ms(readings),
+                low=asked * 0.95 - 2.0,
+                # Above, what the target and this machine add under load is in it too.
+                high=asked * 1.10 + 5.0,
+                how="median round trip of requests that cross the fault, against the same just before it",
+                mechanism=mechanism,
+            ),
+        )
+
+    return Injection(mechanism=mechanism, steps=steps, took_effect=took_effect, doses=doses)

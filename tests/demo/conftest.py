@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from chaoslab import processes, targets
+from chaoslab import targets
+from chaoslab.agent import processes
 from chaoslab.demo import Launched, database, launch, teardown
 from chaoslab.demo.premises import Premises
 

@@ -18,12 +18,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from chaoslab import processes, targets
+from chaoslab import targets
+from chaoslab.agent import processes
+from chaoslab.agent.processes import TOKEN_VARIABLE
 from chaoslab.demo import database, launch, serve_command, stop_command
 from chaoslab.demo.commands import database_command
 from chaoslab.demo.premises import Premises
 from chaoslab.errors import ChaoslabError, UsageError
-from chaoslab.processes import TOKEN_VARIABLE
 from tests.demo.conftest import Site, until
 
 STOP_LIMIT_SECONDS = 2.0

@@ -10,7 +10,7 @@ from chaoslab.faults import Injection, Mechanism, Reading, Surroundings
 from chaoslab.hosts import LocalHost
 from chaoslab.journal import Journal, Step, now_us
 from chaoslab.records import Dose
-from chaoslab.scenario import AnyScenario
+from chaoslab.scenario import Scenario
 from chaoslab.scenario_file import parse
 from chaoslab.targets import Target
 from chaoslab.undo import undo
@@ -18,7 +18,7 @@ from chaoslab.undo import undo
 HOST = LocalHost()
 
 
-def scenario(kind: str, duration: float = 1.0, **parameters: object) -> AnyScenario:
+def scenario(kind: str, duration: float = 1.0, **parameters: object) -> Scenario:
     """A scenario of one type, read through the real parser."""
     text = json.dumps({"scenarios": [{"name": "S", "type": kind, "duration": duration, "parameters": parameters}]})
     return parse(text).scenarios[0]
@@ -27,7 +27,7 @@ def scenario(kind: str, duration: float = 1.0, **parameters: object) -> AnyScena
 def surroundings(target: Target | None = None, *, local: bool = True, allow_commands: bool = False) -> Surroundings:
     """This machine, with a target that published itself or not."""
     url = target.url if target else "http://127.0.0.1:1"
-    return Surroundings(host=HOST, url=url, target=target, target_is_local=local, allow_commands=allow_commands)
+    return Surroundings(host=HOST, url=url, target=target, hits_target=local, allow_commands=allow_commands)
 
 
 def read(step: Step) -> Reading:
@@ -50,7 +50,7 @@ def do(step: Step) -> None:
         assert result.ok, result.problem
 
 
-def deliver(mechanism: Mechanism, asked: AnyScenario, where: Surroundings, seconds: float = 1.0) -> tuple[Dose, ...]:
+def deliver(mechanism: Mechanism, asked: Scenario, where: Surroundings, seconds: float = 1.0) -> tuple[Dose, ...]:
     """Take a mechanism through do, evidence, undo, and undo again; return the doses that its evidence shows."""
     assert mechanism.obstacle(asked, where) is None
     injection = mechanism.inject(asked, where, seconds=seconds, token=f"kit-{os.urandom(6).hex()}")

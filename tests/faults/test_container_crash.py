@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from chaoslab import processes
+from chaoslab.agent import processes
 from chaoslab.errors import NotDelivered
 from chaoslab.faults.container_crash import DockerContainer, SupervisedProcess, read_pid_file
 from chaoslab.targets import Target
@@ -24,7 +24,7 @@ IMAGE = "chaoslab-test-busybox"
 # A supervisor in a few lines: starts a sleeper, writes its pid file, starts another when it dies.
 SUPERVISOR = """
 import subprocess, sys
-from chaoslab import processes
+from chaoslab.agent import processes
 while True:
     child = subprocess.Popen(["sleep", "60"])
     found = processes.identify(child.pid)

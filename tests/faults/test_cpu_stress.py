@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from chaoslab import processes
-from chaoslab.faults import MECHANISMS, Mechanism, choose
+from chaoslab.agent import processes
+from chaoslab.faults import Mechanism, choose, failure_types
 from chaoslab.faults.cpu_stress import OwnWorkers, StressNg
 from tests.faults.kit import deliver, do, scenario, surroundings, wait_for_effect
 from tests.test_processes import until
 
 
-@pytest.fixture(params=MECHANISMS["cpu_stress"], ids=lambda mechanism: mechanism.name)
+@pytest.fixture(params=failure_types()["cpu_stress"].mechanisms, ids=lambda mechanism: mechanism.name)
 def mechanism(request: pytest.FixtureRequest, need: Callable[[str, str], None]) -> Mechanism:
     if isinstance(request.param, StressNg):
         need("stress-ng", "apt-get install stress-ng")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from chaoslab.faults.database_outage import Commands, PublishedControl
-from chaoslab.scenario import AnyScenario
+from chaoslab.scenario import Scenario
 from tests.faults.kit import deliver, scenario, surroundings
 
 
-def by_commands(file: Path, **changes: list[str]) -> AnyScenario:
+def by_commands(file: Path, **changes: list[str]) -> Scenario:
     """A stand-in for a database in three commands: it answers while a file is there."""
     commands = {
         "stop_command": ["rm", str(file)],

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from chaoslab.faults import MECHANISMS, Mechanism, disk_stress
+from chaoslab.faults import Mechanism, disk_stress, failure_types
 from chaoslab.faults.disk_stress import StressNg, _filesystem
 from tests.conftest import missing
 from tests.faults.kit import deliver, scenario, surroundings
 
 
-@pytest.fixture(params=MECHANISMS["disk_stress"], ids=lambda mechanism: mechanism.name)
+@pytest.fixture(params=failure_types()["disk_stress"].mechanisms, ids=lambda mechanism: mechanism.name)
 def mechanism(request: pytest.FixtureRequest, need: Callable[[str, str], None]) -> Mechanism:
     if isinstance(request.param, StressNg):
         need("stress-ng", "apt-get install stress-ng")

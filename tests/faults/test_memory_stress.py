@@ -8,13 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chaoslab import processes
-from chaoslab.faults import MECHANISMS, Mechanism, choose
+from chaoslab.agent import processes
+from chaoslab.faults import Mechanism, choose, failure_types
 from chaoslab.faults.memory_stress import StressNg
 from tests.faults.kit import deliver, do, scenario, surroundings, wait_for_effect
 
 
-@pytest.fixture(params=MECHANISMS["memory_stress"], ids=lambda mechanism: mechanism.name)
+@pytest.fixture(params=failure_types()["memory_stress"].mechanisms, ids=lambda mechanism: mechanism.name)
 def mechanism(request: pytest.FixtureRequest, need: Callable[[str, str], None]) -> Mechanism:
     if isinstance(request.param, StressNg):
         need("stress-ng", "apt-get install stress-ng")

@@ -184,10 +184,10 @@ def test_a_host_that_does_not_resolve_is_refused() -> None:
 
 
 def test_remove_touches_no_handle_that_is_not_ours() -> None:
-    command = [sys.executable, "-m", "chaoslab.faults.netem", "remove", "--dev", "nope0", "--handle", "1:"]
+    command = [sys.executable, "-m", "chaoslab.agent.netem", "remove", "--dev", "nope0", "--handle", "1:"]
     assert subprocess.run(command, capture_output=True).returncode == 2
 
 
 def test_an_interface_that_is_gone_has_taken_our_queues_with_it() -> None:
-    command = [sys.executable, "-m", "chaoslab.faults.netem", "remove", "--dev", "nope0", "--handle", "7c00:"]
+    command = [sys.executable, "-m", "chaoslab.agent.netem", "remove", "--dev", "nope0", "--handle", "7c00:"]
     assert subprocess.run(command, capture_output=True).returncode == 0

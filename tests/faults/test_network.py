@@ -13,12 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from chaoslab import processes
+from chaoslab.agent import processes
+from chaoslab.agent.crossing import cross
+from chaoslab.agent.proxy import _MOST_LOSSES, Toxics
 from chaoslab.faults import Mechanism, Surroundings
-from chaoslab.faults.crossing import cross
-from chaoslab.faults.network_latency import ProxyDelay
-from chaoslab.faults.packet_loss import EmulatedLoss
-from chaoslab.faults.proxy import _MOST_LOSSES, Toxics
+from chaoslab.faults.through_proxy import EmulatedLoss, ProxyDelay
 from chaoslab.journal import Journal
 from chaoslab.undo import undo
 from tests.faults.kit import HOST, deliver, do, scenario, surroundings

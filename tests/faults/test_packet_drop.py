@@ -195,13 +195,13 @@ def test_who_may_not_change_the_network_is_told_so(namespace: None, mechanism: M
 
 def test_remove_touches_no_name_that_is_not_ours(namespace: None) -> None:
     subprocess.run(["nft", "add table inet mine"], check=True)
-    command = [sys.executable, "-m", "chaoslab.faults.packet_drop", "remove", "--table", "mine"]
+    command = [sys.executable, "-m", "chaoslab.agent.packet_filter", "remove", "--table", "mine"]
     assert subprocess.run(command, capture_output=True).returncode == 2
     assert "table inet mine {" in rules()
 
 
 def test_a_remove_that_cannot_tell_is_no_success(namespace: None) -> None:
-    command = [sys.executable, "-m", "chaoslab.faults.packet_drop", "remove", "--table", "chaoslab_x"]
+    command = [sys.executable, "-m", "chaoslab.agent.packet_filter", "remove", "--table", "chaoslab_x"]
     result = subprocess.run(command, capture_output=True, env={**os.environ, "PATH": "/nonexistent"})
     assert result.returncode == 1
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import chaoslab.faults.traffic
+from chaoslab.agent.crossing import cross
 from chaoslab.faults import Injection, Mechanism, Surroundings
-from chaoslab.faults.crossing import cross
 from chaoslab.faults.netem import NetemLatency, NetemLoss
 from chaoslab.hosts import Completed, LocalHost
 from chaoslab.journal import now_us

@@ -6,8 +6,8 @@ where members have overwritten their environment or lost their parent.
 
 Run as a command it is the undo and the evidence of every fault that is a family of processes:
 
-    python -m chaoslab.processes end TOKEN        end the family; exit 0 once it is gone, 1 if some survive
-    python -m chaoslab.processes usage TOKEN      print what the family has used, as JSON
+    python -m chaoslab.agent.processes end TOKEN        end the family; exit 0 once it is gone, 1 if some survive
+    python -m chaoslab.agent.processes usage TOKEN      print what the family has used, as JSON
 """
 
 from __future__ import annotations

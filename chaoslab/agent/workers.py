@@ -1,8 +1,8 @@
 """Our own stressors, for machines without stress-ng.
 
-    python -m chaoslab.faults.workers cpu --workers N --load PERCENT --seconds S
-    python -m chaoslab.faults.workers memory --bytes N --seconds S
-    python -m chaoslab.faults.workers disk --workers N --bytes N --folder DIR --seconds S
+    python -m chaoslab.agent.workers cpu --workers N --load PERCENT --seconds S
+    python -m chaoslab.agent.workers memory --bytes N --seconds S
+    python -m chaoslab.agent.workers disk --workers N --bytes N --folder DIR --seconds S
 
 Workers are processes: they die with their parent, each has the time limit itself, and each asks the kernel to be
 killed before anything else when memory runs out.
@@ -20,20 +20,29 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from chaoslab.processes import anonymous_bytes, die_with_parent
+from chaoslab.agent.processes import anonymous_bytes, die_with_parent
 
 _SLICE_SECONDS = 0.05
+_MOST_OWED_SECONDS = 1.0
 _BLOCK = b"\xa5" * 1024**2
 _FIRST_VICTIM = "1000"
 
 
 def spin(load: int, until: float) -> None:
-    """Keep one core busy for `load` percent of each slice, until the monotonic instant `until`."""
-    busy = _SLICE_SECONDS * load / 100
-    while (start := time.monotonic()) < until:
-        while time.monotonic() < start + busy:
+    """Keep one core busy for `load` percent of the time, until the monotonic instant `until`.
+
+    What counts is CPU time: a worker that had to wait for its core, or slept too long, makes up for it.
+    """
+    started, used = time.monotonic(), time.thread_time()
+    while (now := time.monotonic()) < until:
+        owed = (now - started) * load / 100 - (time.thread_time() - used)
+        if owed > _MOST_OWED_SECONDS:  # never to be made up for where cores are short: begin anew
+            started, used = now, time.thread_time()
+        slice_ends = now + _SLICE_SECONDS
+        work_ends = time.thread_time() + owed + _SLICE_SECONDS * load / 100
+        while time.thread_time() < work_ends and time.monotonic() < slice_ends:
             pass
-        rest = start + _SLICE_SECONDS - time.monotonic()
+        rest = slice_ends - time.monotonic()
         if load < 100 and rest > 0:
             time.sleep(rest)
 
@@ -77,7 +86,7 @@ def _start(work: Callable[[], None]) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Run the workers to the end of their time; exit 0 when all of them lasted."""
-    parser = argparse.ArgumentParser(prog="python -m chaoslab.faults.workers")
+    parser = argparse.ArgumentParser(prog="python -m chaoslab.agent.workers")
     parser.add_argument("kind", choices=["cpu", "memory", "disk"])
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--load", type=int, default=100)

@@ -1,6 +1,6 @@
 """Evidence of a network fault: how long requests take that really cross it.
 
-    python -m chaoslab.faults.crossing URL [--to HOST:PORT]
+    python -m chaoslab.agent.crossing URL [--to HOST:PORT]
 
 prints {"rtt_ms", "requests", "failed"}: the median over requests on one kept connection, without the first, which pays
 for the connection. `--to` connects elsewhere than the URL says, as the prober does when it is sent through a proxy. Any
@@ -64,7 +64,7 @@ def _connection(url: str, to: tuple[str, int] | None) -> http.client.HTTPConnect
 
 def main(argv: Sequence[str]) -> int:
     """Print the measurement; exit 0 when at least one request was answered."""
-    parser = argparse.ArgumentParser(prog="python -m chaoslab.faults.crossing")
+    parser = argparse.ArgumentParser(prog="python -m chaoslab.agent.crossing")
     parser.add_argument("url")
     parser.add_argument("--to")
     options = parser.parse_args(argv)

@@ -1,9 +1,9 @@
 """A TCP proxy in front of the target, for machines where the kernel's own shaping is out of reach.
 
-    python -m chaoslab.faults.proxy serve TOKEN --listen HOST:PORT --upstream HOST:PORT --seconds S
-    python -m chaoslab.faults.proxy set TOKEN [--delay-ms D] [--loss-percent P --seed N]
-    python -m chaoslab.faults.proxy clear TOKEN
-    python -m chaoslab.faults.proxy stats TOKEN
+    python -m chaoslab.agent.proxy serve TOKEN --listen HOST:PORT --upstream HOST:PORT --seconds S
+    python -m chaoslab.agent.proxy set TOKEN [--delay-ms D] [--loss-percent P --seed N]
+    python -m chaoslab.agent.proxy clear TOKEN
+    python -m chaoslab.agent.proxy stats TOKEN
 
 The prober is sent through it for the whole run, baseline and all, so that what the proxy itself adds is on both sides
 of every comparison. With no toxic set it hands bytes on as they come. Toxics act on the way to the target, as netem
@@ -134,7 +134,9 @@ class _Side(asyncio.Protocol):
                 self.other.write_eof()
             else:
                 self.other.write(data)
-        if self._transport is not None and self._held_bytes <= _MOST_HELD_BYTES and not self._transport.is_closing():
+        # Before it is paired a side must not read: there would be nowhere to put the bytes.
+        ready = self.other is not None and self._held_bytes <= _MOST_HELD_BYTES
+        if ready and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def write(self, data: bytes) -> None:
@@ -261,7 +263,7 @@ def _pair(text: str) -> tuple[str, int]:
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; `set` and `stats` exit 1 where there is no such proxy, for `clear` that is success."""
-    parser = argparse.ArgumentParser(prog="python -m chaoslab.faults.proxy")
+    parser = argparse.ArgumentParser(prog="python -m chaoslab.agent.proxy")
     parser.add_argument("command", choices=["serve", "set", "clear", "stats"])
     parser.add_argument("token")
     parser.add_argument("--listen", type=_pair)
