@@ -90,13 +90,18 @@ class Journal:
         self._sequence = 0
 
     @classmethod
+    def named(cls, name: str) -> Journal:
+        """Return the journal `name` of this user, which need not be there."""
+        return cls(targets.folder("journals") / f"{name}.jsonl")
+
+    @classmethod
     def create(cls, name: str) -> Journal:
         """Open a new journal owned by this process.
 
         Raises:
             ChaoslabError: it cannot be written.
         """
-        journal = cls(targets.folder("journals") / f"{name}.jsonl")
+        journal = cls.named(name)
         owner = processes.identify(os.getpid())
         assert owner is not None  # we run
         journal.append(Phase.OPENED, owner=asdict(owner), boot_id=boot_id())
@@ -157,7 +162,7 @@ class Journal:
         for entry in self.entries():
             key = (entry["run"], entry["step"])
             if entry["phase"] == Phase.INTENT:
-                steps[key] = OpenStep(entry["run"], _step(entry["command"]), int(entry["overdue_us"]))
+                steps[key] = OpenStep(entry["run"], step_from(entry["command"]), int(entry["overdue_us"]))
             elif entry["phase"] == Phase.UNDONE:
                 steps.pop(key, None)
         return list(reversed(steps.values()))
@@ -188,7 +193,8 @@ def _last_byte(path: Path) -> bytes:
         return file.read(1)
 
 
-def _step(fields: Mapping[str, Any]) -> Step:
+def step_from(fields: Mapping[str, Any]) -> Step:
+    """Return the step that a journal's entry holds."""
     values: dict[str, Any] = {name: tuple(part) if isinstance(part, list) else part for name, part in fields.items()}
     return Step(**values)
 
