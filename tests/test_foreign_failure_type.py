@@ -88,7 +88,7 @@ def test_its_scenarios_are_read_as_strictly_as_ours(package: Package, config: Pa
 
 def test_the_doctor_and_the_schema_know_it(package: Package) -> None:
     rows = json.loads(package.chaoslab("doctor", "--json").stdout)
-    assert {"type": "missing_file", "mechanism": "rename", "usable": True, "missing": ""} in rows
+    assert {"type": "missing_file", "mechanism": "rename", "usable": True, "reason": "", "remedy": ""} in rows
     assert "missing_file" in package.chaoslab("scenarios", "--schema").stdout
 
 

@@ -1,8 +1,8 @@
 """A runner that holds one fault, and kills itself, its guardian or both at the instant that it is told.
 
 Reads one JSON line, {"name", "steps", "hold", "victim", "instant"}, and says "killing MONOTONIC_NS" just before it
-kills, or "done COUNT" with the number of instants that it came by. An instant is just before or just after an entry of the
-journal, or a command (a do, an evidence, an undo).
+kills, or "done COUNT" with the number of instants that it came by. An instant is just before or just after an entry of
+the journal, or a command (a do, an evidence, an undo).
 """
 
 from __future__ import annotations
