@@ -24,6 +24,7 @@ from chaoslab.wording import plural
 
 RESULTS_VERSION: Final = 1
 NEVER_STARTED: Final = "never_started"
+REPEATED: Final = "repeated"
 _UNITS: Final = {"percent": "%", "seconds": "s", "ms": "ms"}
 _LATENCIES: Final = tuple(
     f"{prefix}_{phase}_{name}_ms"
@@ -47,7 +48,10 @@ ESTIMATES: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excluded:
-    """A run that is not analysed, and why; `state` is how it ended, or "never_started"."""
+    """A run that is not analysed, and why; `state` is how it ended, "never_started", or "repeated".
+
+    A campaign that was resumed has repeated its broken runs; they stay on record, and stop nothing any more.
+    """
 
     scenario: str
     repeat: int
@@ -264,6 +268,9 @@ def _measured(campaign: Campaign, run: Run, *, control: bool) -> RunMetrics | Ex
         return Excluded(scenario=run.scenario, repeat=run.repeat, state=str(state), reason=reason)
 
     problem = metrics.unusable(run, control=control)
+    again = _repetition(campaign.meta, run)
+    if again is not None:
+        return excluded(f"{problem}; repeated as #{again}", REPEATED)
     if problem:
         missed = run.state is RunState.COMPLETED and any(not dose.ok for dose in run.doses)
         return excluded(problem, RunState.NOT_DELIVERED if missed else run.state)
@@ -279,6 +286,14 @@ def _measured(campaign: Campaign, run: Run, *, control: bool) -> RunMetrics | Ex
     if found.watched < metrics.LEAST_WATCHED:
         return excluded(f"probes watched only {found.watched:.0%} of the injection")
     return found
+
+
+def _repetition(meta: Mapping[str, Any], run: Run) -> int | None:
+    """Return the number under which a broken run was run again, or None."""
+    for scenario, repeat, again in meta.get("repeated", ()):
+        if (scenario, repeat) == (run.scenario, run.repeat):
+            return int(again)
+    return None
 
 
 def _never_started(campaign: Campaign, name: str, started: Iterable[Run]) -> list[Excluded]:

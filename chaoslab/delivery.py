@@ -70,6 +70,11 @@ class Delivery:
         self._over_us: int | None = None
 
     @property
+    def _named(self) -> dict[str, Any]:
+        """Which of several faults an event belongs to."""
+        return {"fault": self._label} if self._label else {}
+
+    @property
     def over_us(self) -> int | None:
         """When it was over: the undo, or for a fault that nothing keeps up its `do`; None while it lasts."""
         if self.injection.over_when_done:
@@ -109,13 +114,21 @@ class Delivery:
 
     def _do(self) -> None:
         for step in self.injection.steps:
-            self._room.journal.intend(self._room.run, step)
-            self._room.log.add(Event.DO, step.name, argv=step.do)
+            self._intend(step)
+            self._room.log.add(Event.DO, step.name, argv=step.do, **self._named)
             self._carry_out(step)
             self._room.journal.append(Phase.DONE, run=self._room.run, step=step.name)
             self._room.log.add(Event.DONE, step.name)
         self._done_us = now_us()
         self._shown = not self.injection.steps
+
+    def _intend(self, step: Step) -> None:
+        self._room.journal.intend(self._room.run, step, claims=self.injection.claims)
+        rival = self._room.journal.rival(self._room.run, step) if self.injection.claims else ""
+        if rival:
+            # Its undo would take from the other what it has.
+            self._room.journal.withdraw(self._room.run, step)
+            raise NotDelivered(f"{step.name}: {rival}: wait until it is over (if it is dead: `chaoslab recover`)")
 
     def _carry_out(self, step: Step) -> None:
         if step.holds:
@@ -159,7 +172,7 @@ class Delivery:
         return [failure for step in mine if (failure := self._undo(step))]
 
     def _undo(self, step: Step) -> NotReverted | None:
-        self._room.log.add(Event.UNDO, step.name, argv=step.undo)
+        self._room.log.add(Event.UNDO, step.name, argv=step.undo, **self._named)
         try:
             undo(step, run=self._room.run, journal=self._room.journal, host=self._room.host)
         except NotReverted as failure:

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import platform
 import secrets
-import shlex
-import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
 from chaoslab import probe, progress, share, store, targets
-from chaoslab.delivery import Chosen, contested
+from chaoslab.delivery import Chosen
+from chaoslab.description import describe
 from chaoslab.errors import Aborted, ChaoslabError, Interrupted, NotDelivered, NotReverted, UsageError
-from chaoslab.faults import Injection, Route, Surroundings, choose
+from chaoslab.faults import Surroundings, choose
 from chaoslab.guardian import Guardian
 from chaoslab.hosts import LocalHost, host_of
 from chaoslab.interrupts import SIGNALS, Interrupts
-from chaoslab.journal import Journal, Step, boot_id
-from chaoslab.plan import Plan, PlannedRun, make_plan, probe_url, redacted
-from chaoslab.records import SCHEMA_VERSION
+from chaoslab.journal import Journal
+from chaoslab.plan import Plan, make_plan, probe_url, redacted
+from chaoslab.rehearsal import Rehearsed, rehearse
 from chaoslab.runner import Laboratory, Progress, Watch, run_campaign
 from chaoslab.scenario import Intensity, Scenario, ScenarioFile, Slo, resolve_slos, select
 from chaoslab.scenario_file import load
@@ -39,7 +31,6 @@ PRODUCTION: Final = "production"
 DEFAULT_REPEATS: Final = 3
 DEFAULT_RATE_HZ: Final = 20.0
 _HIGHEST_RATE_HZ: Final = 2000.0
-_RECORDED_PACKAGES: Final = ("chaoslab", "numpy", "pandas", "pyarrow", "scipy", "psutil")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +144,7 @@ def prepare(request: Request) -> Prepared:
     )
     for planned in plan.runs:
         if planned.repeat == 1 and len(planned.scenario.parts) > 1:
-            _rehearsed(planned, prepared)  # refuses faults that are in each other's way
+            rehearse(planned, plan, prepared.faults[planned.scenario.name])  # are they in each other's way?
     return prepared
 
 
@@ -228,54 +219,13 @@ def needs_confirmation(request: Request) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rehearsed:
-    """One run with the steps that it would take, and its way round; nothing is done."""
-
-    planned: PlannedRun
-    injections: tuple[Injection, ...]
-    route: Route | None
-
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        """Every step, in order."""
-        way = (self.route.step,) if self.route else ()
-        return (*way, *(step for injection in self.injections for step in injection.steps))
-
-    @property
-    def mechanism(self) -> str:
-        """What would deliver it."""
-        return "; ".join(injection.mechanism for injection in self.injections)
-
-
-def rehearse(prepared: Prepared) -> list[Rehearsed]:
-    """Return each run with the steps it would take; nothing is done, not even a probe.
+def rehearse_all(prepared: Prepared) -> list[Rehearsed]:
+    """Return what each run would do; nothing is done, not even a probe.
 
     Raises:
-        NotDelivered: a victim is gone, or two faults of a scenario need the same thing at the same time.
+        NotDelivered: a victim is gone.
     """
-    return [_rehearsed(planned, prepared) for planned in prepared.plan.runs]
-
-
-def _rehearsed(planned: PlannedRun, prepared: Prepared) -> Rehearsed:
-    chosen = prepared.faults[planned.scenario.name]
-    found = (one.mechanism.route(one.where, seconds=planned.seconds, token="DRY-RUN") for one in chosen)
-    route = next((way for way in found if way is not None), None)
-    scale = prepared.plan.duration_scale
-    spans = [(one.fault.offset * scale, one.fault.duration * scale) for one in chosen]
-    injections = tuple(
-        one.mechanism.inject(
-            one.fault,
-            replace(one.where, route=route, seed=prepared.plan.seed + planned.index + number),
-            seconds=seconds,
-            token="DRY-RUN" if len(chosen) == 1 else f"DRY-RUN-{number}",
-        )
-        for number, (one, (_, seconds)) in enumerate(zip(chosen, spans, strict=True))
-    )
-    shared = contested([(*span, injection) for span, injection in zip(spans, injections, strict=True)])
-    if shared:
-        raise NotDelivered(f"{planned.scenario.name}: two of its faults would need the {shared} at the same time")
-    return Rehearsed(planned=planned, injections=injections, route=route)
+    return [rehearse(run, prepared.plan, prepared.faults[run.scenario.name]) for run in prepared.plan.runs]
 
 
 def record_rehearsal(prepared: Prepared, folder: Path) -> None:
@@ -291,7 +241,7 @@ def record_rehearsal(prepared: Prepared, folder: Path) -> None:
             "route": asdict(rehearsed.route) if rehearsed.route else None,
             "steps": [asdict(step) for injection in rehearsed.injections for step in injection.steps],
         }
-        for rehearsed in rehearse(prepared)
+        for rehearsed in rehearse_all(prepared)
     ]
     store.create(folder, describe(prepared) | {"dry_run": True, "rehearsal": steps})
 
@@ -349,75 +299,6 @@ def begin(prepared: Prepared, folder: Path, session: Session) -> None:
     """
     store.create(folder, describe(prepared))
     session.journal.attach(folder)
-
-
-def describe(prepared: Prepared) -> dict[str, Any]:
-    """Return `campaign.json`: all that is needed to understand the tables, and to run the same again."""
-    request, plan = prepared.request, prepared.plan
-    file = request.file.model_dump(mode="json")
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "campaign": prepared.name,
-        "dry_run": False,
-        "status": "running",
-        "reason": "",
-        "started_at": datetime.now(UTC).isoformat(),
-        "anchor": {"monotonic_ns": prepared.anchor_ns, "wall_ns": prepared.anchor_wall_ns, "boot_id": boot_id()},
-        "target": redacted(request.target),
-        "target_build": prepared.where.target.build if prepared.where.target else None,
-        "target_name": prepared.where.target.name if prepared.where.target else None,
-        "environment": request.environment,
-        "probe": {
-            "name": "health",
-            "url": redacted(prepared.watch.url),
-            "rate_hz": request.rate_hz,
-            "timeout_seconds": prepared.watch.timeout,
-        },
-        "seed": plan.seed,
-        "repeats": plan.repeats,
-        "duration_scale": plan.duration_scale,
-        "cooldown_seconds": plan.cooldown,
-        "scenarios": [_scenario(scenario, prepared) for scenario in request.scenarios],
-        "order": [[run.scenario.name, run.repeat] for run in plan.runs],
-        "slos": [asdict(slo) for slo in prepared.slos],
-        "required_health_checks": request.file.slo_targets.recovery.required_health_checks,
-        "configuration": {
-            "file": request.source.name,
-            "sha256": hashlib.sha256(repr(sorted(file.items())).encode()).hexdigest(),
-            "safety": file["safety"],
-            "phases": file["phases"],
-        },
-        "host": _host(),
-        "versions": {name: metadata.version(name) for name in _RECORDED_PACKAGES},
-        "command_line": shlex.join([Path(sys.argv[0]).name, *map(_redacted_argument, sys.argv[1:])]),
-        "notes": dict(request.notes),
-    }
-
-
-def _scenario(scenario: Scenario, prepared: Prepared) -> dict[str, Any]:
-    planned = next(run for run in prepared.plan.runs if run.scenario.name == scenario.name)
-    return {
-        **scenario.model_dump(mode="json"),
-        "mechanism": "; ".join(dict.fromkeys(one.mechanism.name for one in prepared.faults[scenario.name])),
-        "phases": {"baseline": planned.baseline, "injection": planned.injection, "recovery": planned.recovery},
-    }
-
-
-def _host() -> dict[str, Any]:
-    return {
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "cpus": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "stress_ng": shutil.which("stress-ng") is not None,
-    }
-
-
-def _redacted_argument(argument: str) -> str:
-    option, equals, value = argument.partition("=")
-    if equals and "://" in value:
-        return f"{option}={redacted(value)}"
-    return redacted(argument) if "://" in argument else argument
 
 
 def run(

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -65,11 +65,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class OpenStep:
-    """A step found in a journal that is not undone."""
+    """A step found in a journal that is not undone.
+
+    Instants are monotonic microseconds: `since_us` of its intent, `overdue_us` after which it must be undone. `claims`
+    name what no other fault can have while it is open.
+    """
 
     run: str
     step: Step
-    overdue_us: int  # monotonic microseconds after which it must be undone
+    overdue_us: int
+    since_us: int = 0
+    claims: tuple[str, ...] = ()
 
 
 def boot_id() -> str:
@@ -90,13 +96,18 @@ class Journal:
         self._sequence = 0
 
     @classmethod
+    def named(cls, name: str) -> Journal:
+        """Return the journal `name` of this user, which need not be there."""
+        return cls(targets.folder("journals") / f"{name}.jsonl")
+
+    @classmethod
     def create(cls, name: str) -> Journal:
         """Open a new journal owned by this process.
 
         Raises:
             ChaoslabError: it cannot be written.
         """
-        journal = cls(targets.folder("journals") / f"{name}.jsonl")
+        journal = cls.named(name)
         owner = processes.identify(os.getpid())
         assert owner is not None  # we run
         journal.append(Phase.OPENED, owner=asdict(owner), boot_id=boot_id())
@@ -134,10 +145,30 @@ class Journal:
         except OSError as error:
             raise ChaoslabError(f"the journal {self.path} cannot be written: {error.strerror}") from error
 
-    def intend(self, run: str, step: Step) -> None:
-        """Record that `step` is about to run, with all it takes to undo it."""
+    def intend(self, run: str, step: Step, *, claims: Sequence[str] = ()) -> None:
+        """Record that `step` is about to run, with all it takes to undo it, and what it claims for itself."""
         overdue = now_us() + int(step.deadline * 1e6)
-        self.append(Phase.INTENT, run=run, step=step.name, overdue_us=overdue, command=asdict(step), boot_id=boot_id())
+        more = {"overdue_us": overdue, "command": asdict(step), "boot_id": boot_id(), "claims": list(claims)}
+        self.append(Phase.INTENT, run=run, step=step.name, **more)
+
+    def withdraw(self, run: str, step: Step) -> None:
+        """Record that a step that was intended has not been done, so that nothing is to be undone."""
+        self.append(Phase.UNDONE, run=run, step=step.name, reason="never done")
+
+    def rival(self, run: str, step: Step) -> str:
+        """Return who claimed what `step` claims before it did, another live journal or another run, or an empty string.
+
+        It must have been intended: of two that claim at once each then sees the other, and the earlier one has it.
+        """
+        (own,) = (found for found in self.open_steps() if (found.run, found.step.name) == (run, step.name))
+        for journal in (Journal(path) for path in sorted(self.path.parent.glob("*.jsonl"))):
+            for other in journal.open_steps():
+                mine = journal.path == self.path and other.run == run
+                shared = set(own.claims) & set(other.claims)
+                earlier = (other.since_us, str(journal.path)) < (own.since_us, str(self.path))
+                if shared and earlier and not mine:
+                    return f"{journal.path.stem} has the {min(shared)}"
+        return ""
 
     def entries(self) -> Iterator[Mapping[str, Any]]:
         """Read the entries; a torn line is passed over."""
@@ -157,7 +188,13 @@ class Journal:
         for entry in self.entries():
             key = (entry["run"], entry["step"])
             if entry["phase"] == Phase.INTENT:
-                steps[key] = OpenStep(entry["run"], _step(entry["command"]), int(entry["overdue_us"]))
+                steps[key] = OpenStep(
+                    run=entry["run"],
+                    step=step_from(entry["command"]),
+                    overdue_us=int(entry["overdue_us"]),
+                    since_us=int(entry["monotonic_us"]),
+                    claims=tuple(entry.get("claims", ())),
+                )
             elif entry["phase"] == Phase.UNDONE:
                 steps.pop(key, None)
         return list(reversed(steps.values()))
@@ -188,7 +225,8 @@ def _last_byte(path: Path) -> bytes:
         return file.read(1)
 
 
-def _step(fields: Mapping[str, Any]) -> Step:
+def step_from(fields: Mapping[str, Any]) -> Step:
+    """Return the step that a journal's entry holds."""
     values: dict[str, Any] = {name: tuple(part) if isinstance(part, list) else part for name, part in fields.items()}
     return Step(**values)
 

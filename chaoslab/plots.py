@@ -197,6 +197,33 @@ def resources(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaultSpan:
+    """From the first `do` to the undo of one of several faults, in seconds since the injection started."""
+
+    label: str
+    began: float
+    ended: float
+
+
+def faults(spans: Sequence[FaultSpan], *, ax: Axes | None = None) -> Axes:
+    """Draw when each of several faults was there, a bar for each, named beside it.
+
+    Args:
+        spans: from top to bottom.
+        ax: where to draw, often beneath a timeline and sharing its time axis; a new figure's axes if None.
+    """
+    ax = _axes(ax)
+    for place, span in enumerate(spans):
+        ax.barh(place, span.ended - span.began, left=span.began, height=0.55, color=MUTED, lw=0)
+        _beside(ax, 1.006, 1 - (place + 0.5) / len(spans), printable(span.label), ha="left")
+    _plain(ax)
+    ax.set_ylim(len(spans) - 0.5, -0.5)
+    ax.yaxis.set_major_locator(NullLocator())
+    ax.set_ylabel("faults", color=MUTED, size=_SMALL)
+    return ax
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One row of `slo`: an estimate with its judgement; `outcome` is a verdict's, or "" where nobody judged."""
 

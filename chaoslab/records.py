@@ -101,14 +101,14 @@ class Event(StrEnum):
     BASELINE_STARTED = "baseline_started"
     STEADY_STATE = "steady_state"  # detail: {"steady": bool, "reason": str}
     INJECTION_STARTED = "injection_started"  # just before the first `do`
-    DO = "do"  # detail: {"argv": [...]}; the step is about to run
+    DO = "do"  # detail: {"argv": [...]}, and "fault" where there are several; the step is about to run
     DONE = "done"
     VERIFIED = "verified"  # the evidence shows the effect; detail: the reading
     NOT_DELIVERED = "not_delivered"  # detail: {"reason": str}
     DOSE = "dose"  # detail: Dose
     ABORTED = "aborted"  # detail: {"reason": str}
     RECOVERY_STARTED = "recovery_started"  # the injection's time is over (or it was cut)
-    UNDO = "undo"  # detail: {"argv": [...]}
+    UNDO = "undo"  # detail: as of DO
     UNDONE = "undone"
     UNDO_FAILED = "undo_failed"  # detail: {"reason": str, "command": str}
     FAULT_OVER = "fault_over"  # the instant from which recovery time counts

@@ -93,12 +93,12 @@ def run_campaign(laboratory: Laboratory) -> None:
         ChaoslabError: an instrument failed (no space on disk); all is reverted.
     """
     give_up = time.monotonic() + laboratory.watch.limit
-    for planned in laboratory.plan.runs:
+    for place, planned in enumerate(laboratory.plan.runs):
         try:
-            execution = _Execution(laboratory, planned, give_up=give_up)
+            execution = _Execution(laboratory, planned, place=place, give_up=give_up)
         except OSError as error:
             raise CampaignFolderError(f"{laboratory.folder} cannot be written: {error.strerror}") from error
-        if planned.index:
+        if place:
             execution.pause(laboratory.plan.cooldown, "cooldown")
         execution.execute()
 
@@ -143,9 +143,10 @@ class _EventLog:
 class _Execution:
     """One run of one scenario."""
 
-    def __init__(self, laboratory: Laboratory, planned: PlannedRun, *, give_up: float) -> None:
+    def __init__(self, laboratory: Laboratory, planned: PlannedRun, *, place: int, give_up: float) -> None:
         self._lab = laboratory
         self._planned = planned
+        self._place = place
         self._give_up = give_up
         self._key = RunKey(
             campaign=laboratory.campaign, scenario=planned.scenario.name, repeat=planned.repeat, index=planned.index
@@ -413,7 +414,7 @@ class _Execution:
 
     def _report(self) -> None:
         plan, planned = self._lab.plan, self._planned
-        later = plan.runs[planned.index + 1 :]
+        later = plan.runs[self._place + 1 :]
         left_here = max(0.0, self._phase_ends - time.monotonic()) + self._after_phase
         if self._phase == "cooldown":
             left_here += planned.seconds
@@ -423,7 +424,7 @@ class _Execution:
                 scenario=planned.scenario.name,
                 repeat=planned.repeat,
                 repeats=plan.repeats,
-                number=planned.index + 1,
+                number=self._place + 1,
                 total=len(plan.runs),
                 phase=self._phase,
                 remaining=remaining,

@@ -167,7 +167,7 @@ def test_doctor_says_for_every_type_what_can_be_injected_here(capsys: pytest.Cap
     rows = json.loads(capsys.readouterr().out)
     assert {row["type"] for row in rows} >= {"control", "cpu_stress", "container_crash", "database_outage"}
     assert next(row for row in rows if row["mechanism"] == "python workers")["usable"]
-    assert all(row["usable"] or row["missing"] for row in rows)
+    assert all(row["usable"] or row["reason"] for row in rows)
 
 
 def leftover(path: Path, undo: tuple[str, ...] | None = None) -> Journal:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
 
-from chaoslab import targets
 from chaoslab.journal import JOURNAL_FILE, Journal, Phase
+from tests.demo_run import CHAOSLAB, DemoUnderWay, Machine, new_machine
 from tests.test_processes import until
 
-CHAOSLAB = [sys.executable, "-m", "chaoslab"]
 SEED_OF_AN_OUTAGE_FIRST = "0"
 FILES = {
     "campaign.json",
@@ -42,7 +37,7 @@ FILES = {
 
 @dataclass(frozen=True)
 class Demo:
-    """A finished `chaoslab demo`, and what the machine looked like before and after."""
+    """A finished `chaoslab demo`, and what it has left on the machine."""
 
     folder: Path
     ended: subprocess.CompletedProcess[str]
@@ -50,58 +45,13 @@ class Demo:
     validation: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Machine:
-    """The part of the machine that one test's commands may use: a state folder and a folder for temporary files."""
-
-    state: Path
-    temporary: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return os.environ | {targets.STATE_VARIABLE: str(self.state), "TMPDIR": str(self.temporary)}
-
-    def traces(self) -> set[str]:
-        """All that chaoslab has left there: shops, processes, ports, published targets, steps not undone."""
-        found = {str(path) for path in self.temporary.iterdir()}
-        found |= {str(path) for path in (self.state / "targets").glob("*")}
-        for path in (self.state / "journals").glob("*.jsonl"):
-            found |= {f"not undone: {left.step.name}" for left in Journal(path).open_steps()}
-        return found | set(self._processes())
-
-    def _processes(self) -> Iterator[str]:
-        # PostgreSQL overwrites its environment; its command line names the shop's folder.
-        for process in psutil.process_iter(["pid", "cmdline", "status"]):
-            try:
-                marked = process.environ().get(targets.STATE_VARIABLE) == str(self.state)
-            except psutil.Error:
-                continue
-            ours = marked or str(self.temporary) in " ".join(process.info["cmdline"] or ())
-            if ours and process.info["status"] != psutil.STATUS_ZOMBIE:
-                yield f"process {process.info['pid']}: {process.info['cmdline']}"
-
-
-def new_machine(state: Path) -> Machine:
-    # Short, and open to others: PostgreSQL runs as nobody where we are root, and its socket's path is limited.
-    temporary = Path(tempfile.mkdtemp(prefix="cl-", dir="/tmp"))
-    temporary.chmod(0o755)
-    return Machine(state, temporary)
-
-
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    folder = tmp_path_factory.mktemp("demo") / "campaign"
-    machine = new_machine(tmp_path_factory.mktemp("demo-state"))
-    ended = subprocess.run(
-        [*CHAOSLAB, "demo", "--seed", "7", "--output", str(folder)],
-        capture_output=True,
-        text=True,
-        env=machine.environment,
-        timeout=300,
-    )
+def demo(demo_under_way: DemoUnderWay) -> Demo:
+    ended = demo_under_way.ended()
     assert ended.returncode == 0, ended.stderr
+    folder = demo_under_way.folder
     validation = json.loads((folder / "resilience_validation.json").read_text())
-    return Demo(folder, ended, machine.traces(), validation)
+    return Demo(folder, ended, demo_under_way.machine.traces(), validation)
 
 
 def estimates(demo: Demo, scenario: str) -> dict[str, dict[str, Any]]:

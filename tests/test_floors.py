@@ -18,8 +18,8 @@ FLOORS = {
     1: {"agent", "scenario", "records", "intervals", "targets", "share", "wording"},
     2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
     | {"probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument"},
-    3: {"scenario_file", "delivery", "runner", "verdict", "analysis"},
-    4: {"progress", "experiment", "report", "export"},
+    3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"},
+    4: {"progress", "description", "experiment", "resume", "report", "export"},
     5: {"cli", "demo", "__main__"},
 }
 ANALYSIS = {"metrics", "plots", "verdict", "analysis", "report", "export"}

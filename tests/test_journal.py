@@ -158,3 +158,31 @@ def test_a_journal_that_cannot_be_written_keeps_nothing_from_being_undone(tmp_pa
     journal.path.mkdir()
     undo(touching(tmp_path / "a"), run="r", journal=journal, host=LocalHost())
     assert not (tmp_path / "a").exists()
+
+
+def test_of_two_that_claim_one_thing_the_earlier_has_it(tmp_path: Path) -> None:
+    first, second = Journal.create("first"), Journal.create("second")
+    step = touching(tmp_path / "a")
+    first.intend("r1", step, claims=["container web"])
+    second.intend("r1", step, claims=["container web", "container db"])
+    assert first.rival("r1", step) == ""
+    assert second.rival("r1", step) == "first has the container web"
+    first.append(Phase.UNDONE, run="r1", step=step.name)
+    assert second.rival("r1", step) == ""
+
+
+def test_other_claims_and_the_runs_own_disturb_nobody(tmp_path: Path) -> None:
+    first, second = Journal.create("first"), Journal.create("second")
+    step, next_step = touching(tmp_path / "a"), touching(tmp_path / "b")
+    first.intend("r1", step, claims=["container web"])
+    first.intend("r1", next_step, claims=["container web"])
+    second.intend("r1", step, claims=["container db"])
+    assert first.rival("r1", next_step) == second.rival("r1", step) == ""
+
+
+def test_what_was_withdrawn_is_not_undone(tmp_path: Path) -> None:
+    journal, step = Journal.create("j"), touching(tmp_path / "a", undo_argv=("false",))
+    journal.intend("r1", step, claims=["container web"])
+    journal.withdraw("r1", step)
+    undo_all(journal, LocalHost())
+    assert journal.open_steps() == []

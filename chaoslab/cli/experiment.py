@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from chaoslab.cli import verbose_option
 
@@ -30,15 +31,14 @@ _TICK_SECONDS: Final = 0.1
 @click.option("--suite", "suites", multiple=True, help="Suite to run (repeatable); 'all' is every scenario.")
 @click.option("--scenario", "names", multiple=True, help="Scenario to run (repeatable).")
 @click.option("--intensity", type=click.Choice(["light", "medium", "heavy"]), help="Only scenarios of this level.")
-@click.option(
-    "--target", required=True, help="URL of the service; the health check's endpoint is added to a bare host."
-)
+@click.option("--target", help="URL of the service; the health check's endpoint is added to a bare host.")
 @click.option("--environment", help="Environment of the scenario file: its SLOs and its allowed scenarios.")
 @click.option("--repeats", default=3, show_default=True, help="Runs of each scenario; intervals need at least 3.")
 @click.option("--duration-scale", default=1.0, show_default=True, help="Factor on every duration.")
 @click.option("--probe-rate", default=20.0, show_default=True, help="Probes a second.")
 @click.option("--seed", type=int, help="Seed of the order of runs; drawn and recorded by default.")
 @click.option("--output", type=click.Path(path_type=Path), help="Campaign folder, new or empty.")
+@click.option("--resume", "resumed", type=click.Path(path_type=Path), help="Continue the campaign in this folder.")
 @click.option("--dry-run", is_flag=True, help="Print the exact commands, and change nothing.")
 @click.option("--yes", is_flag=True, help="Confirm destructive scenarios.")
 @click.option("--allow-commands", is_flag=True, help="Let the scenario file run the commands that it names.")
@@ -48,6 +48,10 @@ def run(**options: Any) -> int:
     """Run a campaign against a target, judge it, and write its folder."""
     from chaoslab import experiment
 
+    if options["resumed"] is not None:
+        return _resume(options)
+    if options["target"] is None:
+        raise click.UsageError("Missing option '--target'.")
     request = _request(options)
     prepared = experiment.prepare(request)
     if options["dry_run"]:
@@ -56,8 +60,39 @@ def run(**options: Any) -> int:
     folder = options["output"] or _new_folder(options["suites"])
     experiment.require_answer(prepared)
     with experiment.protected(prepared.name) as session:
+        experiment.begin(prepared, folder, session)
         stop = _perform(prepared, folder, session)
     return _conclude(folder, stop, fail_on_violation=options["fail_on_violation"])
+
+
+_WITH_RESUME: Final = ("resumed", "target", "config", "yes", "allow_commands", "fail_on_violation", "verbose")
+
+
+def _resume(options: dict[str, Any]) -> int:
+    """Continue a campaign; what else it needs is on its record."""
+    from chaoslab import experiment, resume
+
+    context = click.get_current_context()
+    refused = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name not in _WITH_RESUME
+        and context.get_parameter_source(str(option.name)) == ParameterSource.COMMANDLINE
+    ]
+    if refused:
+        raise click.UsageError(f"{', '.join(refused)} cannot be given with --resume: the campaign's own holds")
+    resumption = resume.resume(
+        options["resumed"],
+        target=options["target"],
+        config=options["config"],
+        confirmed=options["yes"],
+        allow_commands=options["allow_commands"],
+    )
+    experiment.require_answer(resumption.prepared)
+    with experiment.protected(f"{resumption.prepared.name}-{secrets.token_hex(2)}") as session:
+        resume.proceed(resumption, session)
+        stop = _perform(resumption.prepared, resumption.folder, session)
+    return _conclude(resumption.folder, stop, fail_on_violation=options["fail_on_violation"])
 
 
 def _request(options: dict[str, Any]) -> Any:
@@ -109,7 +144,7 @@ def _rehearse(prepared: Any, output: Path | None) -> None:
     click.echo(
         f"DRY RUN: nothing is done to {prepared.where.url}; the campaign would take {prepared.plan.seconds:.0f} s"
     )
-    for run in experiment.rehearse(prepared):
+    for run in experiment.rehearse_all(prepared):
         planned = run.planned
         click.echo(
             f"\n{planned.index + 1}. {planned.scenario.name}, repeat {planned.repeat}: "
@@ -131,7 +166,6 @@ def _perform(prepared: Any, folder: Path, session: Any) -> Exception | None:
     from chaoslab import experiment, progress
     from chaoslab.errors import ChaoslabError
 
-    experiment.begin(prepared, folder, session)
     with progress.reporter() as report:
         try:
             experiment.perform(prepared, folder, session, report=report)
@@ -197,6 +231,7 @@ def demo(build: str, serve: bool, port: int, repeats: int, seed: int | None, out
             f"breaking the {build} shop at {url}: {len(prepared.plan.runs)} runs, about {prepared.plan.seconds:.0f} s "
             f"(durations scaled by {DEMO_SCALE:g})"
         )
+        experiment.begin(prepared, folder, session)
         stop = _perform(prepared, folder, session)
     return _conclude(folder, stop, fail_on_violation=False, html=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -56,37 +57,32 @@ def recover(only_list: bool, as_json: bool, **_: Any) -> None:
 
 
 @click.command()
+@click.option("--host", "name", default="local", show_default=True, help="Host to ask, as scenarios name it.")
 @json_option
 @verbose_option
-def doctor(as_json: bool, **_: Any) -> None:
-    """Say what can be injected on this machine, by which mechanism, what is missing and how to get it."""
-    rows = _survey()
+def doctor(name: str, as_json: bool, **_: Any) -> None:
+    """Say what can be injected on this machine, by which mechanism, what is missing and the command that helps."""
+    rows = _survey(name)
     if as_json:
         print_json(rows)
         return
     from rich.table import Table
 
-    table = Table("failure type", "mechanism", "usable here", "what is missing", box=None, header_style="bold")
+    table = Table("failure type", "mechanism", "usable", "why not", "what helps", box=None, header_style="bold")
     for row in rows:
-        table.add_row(row["type"], row["mechanism"], "yes" if row["usable"] else "no", row["missing"])
+        table.add_row(row["type"], row["mechanism"], "yes" if row["usable"] else "no", row["reason"], row["remedy"])
     console().print(table)
 
 
-def _survey() -> list[dict[str, Any]]:
-    from chaoslab.faults import Surroundings, failure_types
-    from chaoslab.hosts import LocalHost
+def _survey(name: str) -> list[dict[str, Any]]:
+    """Return a row for each failure type and mechanism, best mechanism first."""
+    from chaoslab.faults import Obstacle, Surroundings, failure_types
+    from chaoslab.hosts import host_of
 
-    here = Surroundings(host=LocalHost(), url="", target=None, hits_target=True)
-    rows = []
-    for kind, fault in failure_types().items():
-        for mechanism in fault.mechanisms:
-            obstacle = mechanism.obstacle(None, here)
-            rows.append(
-                {
-                    "type": kind,
-                    "mechanism": mechanism.name,
-                    "usable": obstacle is None,
-                    "missing": str(obstacle) if obstacle else "",
-                }
-            )
-    return rows
+    where = Surroundings(host=host_of(name), url="", target=None, hits_target=True)
+    asked = [(kind, mechanism) for kind, fault in failure_types().items() for mechanism in fault.mechanisms]
+    found = [(kind, mechanism, mechanism.obstacle(None, where)) for kind, mechanism in asked]
+    return [
+        {"type": kind, "mechanism": mechanism.name, "usable": obstacle is None, **asdict(obstacle or Obstacle(""))}
+        for kind, mechanism, obstacle in found
+    ]

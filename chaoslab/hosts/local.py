@@ -144,7 +144,6 @@ class LocalHost(Host):
 
         A program that cannot be started is reported like one that failed, with exit code 127.
         """
-        self._reap()
         # Files, not pipes: a daemon that the command leaves behind may keep a pipe open for ever.
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
@@ -158,6 +157,7 @@ class LocalHost(Host):
                 raise
             if exit_code is None:
                 _kill_session(process)
+            self._reap()  # the command may have ended what we hold
             return Completed(tuple(argv), exit_code, _text(out), _text(err))
 
     def hold(self, argv: Sequence[str], *, token: str) -> None:

@@ -13,7 +13,7 @@ from scipy.stats import CensoredData, ecdf
 
 from chaoslab import plots
 from chaoslab.export import narrative
-from chaoslab.records import ErrorKind
+from chaoslab.records import ErrorKind, Event
 from chaoslab.wording import METRIC_NAMES, plural
 
 if TYPE_CHECKING:
@@ -42,10 +42,14 @@ def timeline(
     runs = _drawn_runs(result, campaign)
     if not runs:
         return None
-    below: list[plots.Resource] = ["cpu"]
-    below += [_ALSO_SHOWN[result.type]] if result.type in _ALSO_SHOWN else []
-    figure = plots.figure(height=3.0 + 0.15 * len(runs) + 0.95 * len(below))
-    axes = figure.subplots(1 + len(below), 1, sharex=True, height_ratios=[3.2, *[1.0] * len(below)])
+    below: list[plots.Resource] = ["cpu", *dict.fromkeys(_ALSO_SHOWN[t] for t in _types(result) if t in _ALSO_SHOWN)]
+    spans = fault_spans(runs)
+    strip = [0.22 * len(spans) + 0.1] if spans else []
+    heights = [3.0, *strip, *[0.95] * len(below)]
+    figure = plots.figure(height=sum(heights) + 0.15 * len(runs))
+    axes = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
+    if spans:
+        plots.faults(spans, ax=axes.pop(1))
     name = (campaign.meta.get("probe") or {}).get("name", "health")
     probes = [
         plots.Series(run=run, rows=_answerable(campaign.probes_of(run), name), outages=outages.get(run.repeat, ()))
@@ -58,6 +62,31 @@ def timeline(
     for ax in axes[:-1]:
         ax.set_xlabel("")
     return plots.picture(figure, alt=_timeline_alt(result), caption=_timeline_caption(result, len(runs)))
+
+
+def _types(result: ScenarioResult) -> list[str]:
+    """Return the failure types of a scenario's faults."""
+    return [str(part["type"]) for part in result.planned.get("faults", [result.planned])]
+
+
+def fault_spans(runs: Sequence[Run]) -> list[plots.FaultSpan]:
+    """Return when each of a scenario's several faults was there, in the median run; empty where there is only one."""
+    steps = pd.DataFrame(
+        [
+            (step["detail"]["fault"], run.repeat, step["event"], (step["at_us"] - run.injection_us) / 1e6)
+            for run in runs
+            for step in run.steps
+            if run.injection_us is not None and "fault" in step["detail"]
+        ],
+        columns=["fault", "repeat", "event", "seconds"],
+    )
+    instants = steps.groupby(["event", "fault", "repeat"], sort=False)["seconds"].agg(["min", "max"])
+    typical = instants.groupby(["event", "fault"], sort=False).median()
+    return [
+        plots.FaultSpan(label=fault, began=typical["min"][Event.DO, fault], ended=typical["max"][Event.UNDO, fault])
+        for fault in dict.fromkeys(steps["fault"])
+        if (Event.UNDO, fault) in typical.index
+    ]
 
 
 def _drawn_runs(result: ScenarioResult, campaign: Campaign) -> list[Run]:
