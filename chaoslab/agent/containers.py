@@ -31,7 +31,8 @@ class NotRunning(Exception):
 class Container:
     """A running container: its first process as this machine sees it, its addresses, and its published ports.
 
-    `published` are the addresses and ports of this machine that lead into it.
+    `published` are the addresses and ports of this machine that lead into it; `own_network` is False for one that has
+    this machine's.
     """
 
     id: str
@@ -39,6 +40,14 @@ class Container:
     pid: int
     addresses: tuple[str, ...]
     published: tuple[tuple[str, int], ...]
+    own_network: bool = True
+
+    def holds(self, pid: int) -> bool:
+        """Whether a process of this machine is one of the container's."""
+        try:
+            return self.id in Path(f"/proc/{pid}/cgroup").read_text()
+        except OSError:
+            return False
 
 
 class _Connection(http.client.HTTPConnection):
@@ -67,15 +76,17 @@ def find(name: str) -> Container:
     pid = int(found["State"]["Pid"])
     if not pid:
         raise NotRunning(f"the container {name!r} is {found['State']['Status']}, not running")
-    if not _belongs(pid, found["Id"]):
-        raise EngineError(f"the container {name!r} is not one of this machine")
-    return Container(
+    container = Container(
         id=found["Id"],
         name=found["Name"].lstrip("/"),
         pid=pid,
         addresses=_addresses(found["NetworkSettings"]),
         published=_published(found["NetworkSettings"]),
+        own_network=found["HostConfig"]["NetworkMode"] != "host",
     )
+    if not container.holds(pid):  # an engine elsewhere counts its own processes
+        raise EngineError(f"the container {name!r} is not one of this machine")
+    return container
 
 
 def _running() -> list[str]:
@@ -100,14 +111,6 @@ def _socket_path() -> str:
     if scheme != "unix":
         raise EngineError(f"DOCKER_HOST is {scheme}://{path}, another machine; accepted: unix://SOCKET")
     return path
-
-
-def _belongs(pid: int, identifier: str) -> bool:
-    """Whether a pid that the engine named is the container's here: an engine elsewhere counts its own."""
-    try:
-        return identifier in Path(f"/proc/{pid}/cgroup").read_text()
-    except OSError:
-        return False
 
 
 def _addresses(network: dict[str, Any]) -> tuple[str, ...]:

@@ -48,8 +48,11 @@ class _Cpu(Stressor):
     """Workers that spin."""
 
     def shows(self, scenario: Scenario, earlier: Reading, later: Reading) -> bool:
-        found = rate(earlier, later, "runnable_seconds")
-        return found is not None and found >= _EFFECT_SHARE * _demand(_dose(scenario))
+        dose = _dose(scenario)
+        # With their leader they are one more; before that, what runs is only on its way to become them.
+        complete = earlier.data.get("processes", 0) > dose.cpu_workers
+        found = rate(earlier, later, "runnable_seconds") if complete else None
+        return found is not None and found >= _EFFECT_SHARE * _demand(dose)
 
     def measure(self, scenario: Scenario, facts: Facts, effect: Reading, last: Reading) -> tuple[Dose, ...]:
         dose = _dose(scenario)

@@ -2,8 +2,8 @@
 
 Dose: the workers whose writes reached the block layer between effect and undo. How many bytes a second they wrote,
 each write synced before the next, and how many the disk itself took meanwhile, is stated beside it: that is the disk's
-answer and not ours to ask. A folder in memory (tmpfs) is refused: nothing there reaches a disk. So is one whose disk has too
-little room; a worker of our own also stops when others fill the disk meanwhile.
+answer and not ours to ask. A folder in memory (tmpfs) is refused: nothing there reaches a disk. So is one whose disk
+has too little room; a worker of our own also stops when others fill the disk meanwhile.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from chaoslab.scenario import Scenario, Size
 
 _MEBIBYTE = 1024**2
 _LEAST_LEFT = 512 * _MEBIBYTE
+_LEAST_WRITTEN = 64 * 1024
 
 
 class DiskParameters(StressParameters):
@@ -114,11 +115,11 @@ def _dose(scenario: Scenario) -> DiskParameters:
 
 
 def _writers(earlier: Reading, later: Reading) -> dict[str, int]:
-    """Return by how many bytes each process wrote more, for those that did."""
+    """Return by how many bytes each worker wrote more, for those that did; other processes write next to nothing."""
     before = earlier.data.get("written_bytes", {})
     after = later.data.get("written_bytes", {})
     grown = {pid: count - before.get(pid, 0) for pid, count in after.items()}
-    return {pid: more for pid, more in grown.items() if more > 0}
+    return {pid: more for pid, more in grown.items() if more >= _LEAST_WRITTEN}
 
 
 class StressNg(_Disk):

@@ -146,6 +146,7 @@ class Stressor(Mechanism):
         except Unreachable as refusal:
             raise NotDelivered(str(refusal)) from refusal
         work, limit = self.settled(scenario, facts), seconds + MARGIN_SECONDS
+        place = _named_place(scenario, where)
         do = (*_WITHIN, *_place(scenario, where), "--", *self.argv(work, limit, token))
         step = Step(
             name=f"{scenario.type} by {self.name}",
@@ -158,12 +159,13 @@ class Stressor(Mechanism):
         )
 
         def took_effect(readings: Sequence[Reading]) -> bool:
-            return len(readings) > 1 and self.shows(work, readings[-2], readings[-1])
+            if len(readings) < 2 or (place and not _all_inside(facts, readings[-2:])):
+                return False
+            return self.shows(work, readings[-2], readings[-1])
 
         def doses(readings: Sequence[Reading]) -> tuple[Dose, ...]:
             # The reading before the last one showed the effect; what came before it is start-up.
             found = self.measure(work, facts, readings[-2], readings[-1])
-            place = _named_place(scenario, where)
             return tuple(_beside(found, place, facts, readings[-2:])) if place else found
 
         steps = (*self.preparations(work, where.host.machine, limit=limit, token=token), step)
@@ -240,11 +242,15 @@ def _misplaced(scenario: Scenario, where: Surroundings) -> Obstacle | None:
     return None
 
 
+def _all_inside(facts: Facts, readings: Sequence[Reading]) -> bool:
+    """Whether every worker was in the control groups of the place that `facts` are of."""
+    return all(reading.data.get("groups") == [list(facts.groups)] for reading in readings)
+
+
 def _beside(doses: Sequence[Dose], place: str, facts: Facts, readings: Sequence[Reading]) -> Iterator[Dose]:
     """Yield the doses with the proof that every worker was in the groups of `place`; without it, none is delivered."""
-    inside = all(reading.data.get("groups") == [list(facts.groups)] for reading in readings)
     for dose in doses:
-        if inside:
+        if _all_inside(facts, readings):
             yield replace(dose, how=f"{dose.how}; every worker in the control groups of {place} ({facts.groups[0]})")
         else:
             yield replace(dose, delivered=None, how=f"{dose.how}; a worker was outside the control groups of {place}")

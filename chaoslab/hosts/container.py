@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
-from chaoslab.agent import containers
+from chaoslab.agent import containers, processes
 from chaoslab.agent.launch import module_of
 from chaoslab.errors import UsageError
 from chaoslab.hosts.local import Host, LocalHost, addresses_of
@@ -72,12 +72,18 @@ class DockerHost(Host):
         return (sys.executable, "-m", "chaoslab.agent.within", *options, "--", *argv)
 
     def serves(self, url: str) -> bool:
-        """Whether `url` leads to the container's own address, or to a port of this machine that it publishes."""
+        """Whether `url` leads to the container's own address, or to a port of this machine that is the container's."""
         found, parts = addresses_of(url), urlsplit(url)
         if found and found <= frozenset(self.container.addresses):
             return True
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
-        return LocalHost().serves(url) and all(self._publishes(address, port) for address in found)
+        return LocalHost().serves(url) and (self._listens(port) or all(self._publishes(way, port) for way in found))
+
+    def _listens(self, port: int) -> bool:
+        if self.container.own_network:
+            return False
+        found = processes.listener(port)
+        return found is not None and self.container.holds(found)
 
     def _publishes(self, address: str, port: int) -> bool:
         outside = [where for where, number in self.container.published if number == port]
