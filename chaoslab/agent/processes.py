@@ -6,8 +6,8 @@ where members have overwritten their environment or lost their parent.
 
 Run as a command it is the undo and the evidence of every fault that is a family of processes:
 
-    python -m chaoslab.agent.processes end TOKEN        end the family; exit 0 once it is gone, 1 if some survive
-    python -m chaoslab.agent.processes usage TOKEN      print what the family has used, as JSON
+    python -m chaoslab.agent.processes end TOKEN               end the family; exit 0 once it is gone, 1 if some survive
+    python -m chaoslab.agent.processes usage TOKEN [FOLDER]    print what the family has used, as JSON
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
+
+from chaoslab.agent import cgroups
 
 TOKEN_VARIABLE: Final = "CHAOSLAB_TOKEN"
 _PROC = Path("/proc")
@@ -146,11 +148,12 @@ def end_family(token: str, *, limit: float = 2.0) -> frozenset[Identity]:
     return frozenset()
 
 
-def usage(token: str) -> dict[str, Any]:
+def usage(token: str, folder: str = "") -> dict[str, Any]:
     """Return what the processes that carry `token` have used so far.
 
     `cpu_seconds` ran, `runnable_seconds` ran or waited for a core (the demand), `anonymous_bytes` are held in memory
-    now, `written_bytes` reached the block layer, by pid; `at` is the monotonic clock in seconds.
+    now, `written_bytes` reached the block layer, by pid; `groups` are the different sets of control groups that they
+    are in; `disk_bytes` were written to the disk of `folder`, by whomever; `at` is the monotonic clock in seconds.
     """
     pids = sorted(member.pid for member in family(token))
     scheduled = [_schedule(pid) for pid in pids]
@@ -161,7 +164,25 @@ def usage(token: str) -> dict[str, Any]:
         "runnable_seconds": sum(ran + waited for ran, waited in scheduled) / 1e9,
         "anonymous_bytes": sum(map(anonymous_bytes, pids)),
         "written_bytes": {str(pid): _field(pid, "io", "write_bytes") for pid in pids},
+        "groups": [list(found) for found in sorted(set(_groups(pids)))],
+        "disk_bytes": _written_to_disk(folder) if folder else None,
     }
+
+
+def _groups(pids: Iterable[int]) -> Iterator[tuple[str, ...]]:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            yield tuple(map(str, cgroups.of(pid)))
+
+
+def _written_to_disk(folder: str) -> int | None:
+    """Return the bytes written to the disk of `folder` since boot, or None when no one disk is behind it."""
+    device = Path(folder).stat().st_dev
+    try:
+        counts = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat").read_text().split()
+    except OSError:
+        return None
+    return int(counts[6]) * 512  # sectors, whatever the disk's own are
 
 
 def anonymous_bytes(pid: int) -> int:
@@ -207,6 +228,37 @@ def die_with_parent(signum: int = signal.SIGKILL) -> None:
         os.kill(os.getpid(), signum)
 
 
+def listener(port: int) -> int | None:
+    """Return the oldest process that listens on a TCP port of this network, or None when none can be seen."""
+    sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    holders = [found for pid in _pids() if sockets & _open_files(pid) and (found := identify(pid))]
+    return min(holders, key=lambda found: found.start_ticks).pid if holders else None
+
+
+def _listening_inodes(port: int) -> Iterator[str]:
+    """Yield the inodes of sockets that listen on `port` (/proc/net/tcp: state 0A)."""
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(FileNotFoundError):
+            for line in (_PROC / "net" / table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                    yield fields[9]
+
+
+def _open_files(pid: int) -> set[str]:
+    links = set()
+    with contextlib.suppress(OSError):
+        for entry in (_PROC / str(pid) / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                links.add(str(entry.readlink()))
+    return links
+
+
+def become_first_victim() -> None:
+    """Ask the kernel to kill this process, and what it starts, before anything else when memory runs out."""
+    Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def protect_from_memory_pressure() -> None:
     """Ask the kernel to kill this process last when memory runs out, where we may."""
     with contextlib.suppress(PermissionError):
@@ -220,8 +272,8 @@ def _main(argv: Sequence[str]) -> int:
             for survivor in sorted(survivors):
                 print(f"process {survivor.pid} survives", file=sys.stderr)
             return 1 if survivors else 0
-        case ["usage", token]:
-            print(json.dumps(usage(token)))
+        case ["usage", token, *folder]:
+            print(json.dumps(usage(token, *folder)))
             return 0
     print(__doc__, file=sys.stderr)
     return 2

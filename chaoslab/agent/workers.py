@@ -2,7 +2,7 @@
 
     python -m chaoslab.agent.workers cpu --workers N --load PERCENT --seconds S
     python -m chaoslab.agent.workers memory --bytes N --seconds S
-    python -m chaoslab.agent.workers disk --workers N --bytes N --folder DIR --seconds S
+    python -m chaoslab.agent.workers disk --workers N --bytes N --folder DIR --keep-free N --seconds S
 
 Workers are processes: they die with their parent, each has the time limit itself, and each asks the kernel to be
 killed before anything else when memory runs out.
@@ -18,14 +18,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from chaoslab.agent.processes import anonymous_bytes, die_with_parent
+from chaoslab.agent.processes import anonymous_bytes, become_first_victim, die_with_parent
 
 _SLICE_SECONDS = 0.05
 _MOST_OWED_SECONDS = 1.0
 _BLOCK = b"\xa5" * 1024**2
-_FIRST_VICTIM = "1000"
 
 
 def spin(load: int, until: float) -> None:
@@ -60,12 +58,23 @@ def hold(size: int, until: float) -> None:
         time.sleep(max(0.0, until - time.monotonic()))
 
 
-def write(size: int, folder: str, until: float) -> None:
-    """Write and sync `size` bytes in `folder` over and over, until the monotonic instant `until`."""
+class DiskAlmostFull(Exception):
+    """Somebody has filled the disk meanwhile."""
+
+
+def write(size: int, folder: str, keep_free: int, until: float) -> None:
+    """Write and sync `size` bytes in `folder` over and over, until the monotonic instant `until`.
+
+    Raises:
+        DiskAlmostFull: fewer than `keep_free` bytes are left for others; what was written is given back.
+    """
     with tempfile.TemporaryFile(dir=folder) as file:
         while time.monotonic() < until:
             file.seek(0)
             for _ in range(0, size, len(_BLOCK)):
+                room = os.fstatvfs(file.fileno())
+                if room.f_bavail * room.f_frsize < keep_free:
+                    raise DiskAlmostFull(f"fewer than {keep_free} bytes are free in {folder}")
                 file.write(_BLOCK)
                 file.flush()
                 os.fdatasync(file.fileno())
@@ -78,8 +87,11 @@ def _start(work: Callable[[], None]) -> int:
     if child == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         die_with_parent()
-        Path("/proc/self/oom_score_adj").write_text(_FIRST_VICTIM)
-        work()
+        become_first_victim()
+        try:
+            work()
+        except DiskAlmostFull:
+            os._exit(1)
         os._exit(0)
     return child
 
@@ -92,13 +104,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--load", type=int, default=100)
     parser.add_argument("--bytes", type=int, default=0)
     parser.add_argument("--folder", default=tempfile.gettempdir())
+    parser.add_argument("--keep-free", type=int, default=0)
     parser.add_argument("--seconds", type=float, required=True)
     options = parser.parse_args(argv)
     until = time.monotonic() + options.seconds
     kinds: dict[str, Callable[[], None]] = {
         "cpu": lambda: spin(options.load, until),
         "memory": lambda: hold(options.bytes, until),
-        "disk": lambda: write(options.bytes, options.folder, until),
+        "disk": lambda: write(options.bytes, options.folder, options.keep_free, until),
     }
     children = [_start(kinds[options.kind]) for _ in range(options.workers)]
     endings = [os.waitpid(child, 0)[1] for child in children]

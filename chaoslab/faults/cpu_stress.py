@@ -1,31 +1,40 @@
 """cpu_stress: workers that want a core all the time, or `cpu_load` percent of it.
 
 Dose: the demand (cores' worth of work that ran or waited for a core), which is what the fault controls, and the cores
-really busy, which depend also on who else competes. Both come from the kernel's accounting of the workers.
+really busy, which depend also on who else competes, and on a container's quota. Both come from the kernel's accounting
+of the workers.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Final, Literal
 
 from pydantic import Field
 
+from chaoslab.agent.facts import Facts
 from chaoslab.faults.base import FailureType, Reading
-from chaoslab.faults.stress import Stressor, rate
+from chaoslab.faults.stress import Stressor, StressParameters, rate, shorthand
 from chaoslab.records import Dose
-from chaoslab.scenario import Parameters, Scenario
+from chaoslab.scenario import Scenario
 
 _EFFECT_SHARE = 0.7
 _HOW = "CPU accounting of the workers (/proc/PID/schedstat) between effect and undo"
 
 
-class CpuParameters(Parameters):
+class CpuParameters(StressParameters):
     """Dose of cpu_stress."""
 
-    cpu_workers: int = Field(gt=0, le=4096, description="how many workers spin")
-    cpu_load: int = Field(default=100, gt=0, le=100, description="percent of one core that each worker takes")
+    cpu_workers: int = Field(
+        gt=0, le=4096, validation_alias=shorthand("cpu_workers", "workers"), description="how many workers spin"
+    )
+    cpu_load: int = Field(
+        default=100,
+        gt=0,
+        le=100,
+        validation_alias=shorthand("cpu_load", "load"),
+        description="percent of one core that each worker takes",
+    )
 
 
 class CpuStress(Scenario):
@@ -39,13 +48,16 @@ class _Cpu(Stressor):
     """Workers that spin."""
 
     def shows(self, scenario: Scenario, earlier: Reading, later: Reading) -> bool:
-        found = rate(earlier, later, "runnable_seconds")
-        return found is not None and found >= _EFFECT_SHARE * _demand(_dose(scenario))
+        dose = _dose(scenario)
+        # With their leader they are one more; before that, what runs is only on its way to become them.
+        complete = earlier.data.get("processes", 0) > dose.cpu_workers
+        found = rate(earlier, later, "runnable_seconds") if complete else None
+        return found is not None and found >= _EFFECT_SHARE * _demand(dose)
 
-    def measure(self, scenario: Scenario, effect: Reading, last: Reading) -> tuple[Dose, ...]:
+    def measure(self, scenario: Scenario, facts: Facts, effect: Reading, last: Reading) -> tuple[Dose, ...]:
         dose = _dose(scenario)
         demand = _demand(dose)
-        cores = min(demand, float(os.cpu_count() or 1))
+        cores = min(demand, facts.cores)
         return (
             Dose(
                 quantity="CPU demand",
@@ -66,7 +78,7 @@ class _Cpu(Stressor):
                 # The target and others compete for the same cores: a fair share may be as low as this.
                 low=cores * 0.25,
                 high=cores * 1.05,
-                how=_HOW,
+                how=_HOW if cores == demand else f"{_HOW}; there are no more than {facts.cores:g} cores to get",
                 mechanism=self.name,
             ),
         )

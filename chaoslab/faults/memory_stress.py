@@ -1,33 +1,56 @@
 """memory_stress: memory that is touched, resident, and kept while the fault lasts.
 
 Dose: anonymous resident bytes of the workers, the smaller of what was seen at the effect and at the end. A dose that
-would leave this machine too little memory is refused; the workers ask the kernel to be killed first if memory runs out.
+would leave the machine, or a limited container, too little memory is refused; the workers ask the kernel to be killed
+first if memory runs out all the same.
 """
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-import psutil
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from chaoslab.agent.facts import Facts
 from chaoslab.faults.base import FailureType, Obstacle, Reading
-from chaoslab.faults.stress import Stressor
+from chaoslab.faults.stress import Stressor, StressParameters, shorthand
 from chaoslab.records import Dose
-from chaoslab.scenario import Parameters, Scenario, Size
+from chaoslab.scenario import Scenario, parse_size
 
 _MEBIBYTE = 1024**2
 _LEAST_LEFT = 256 * _MEBIBYTE
 _LEAST_LEFT_SHARE = 0.05
 _TOLERANCE = 0.05
+_SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _WORKER_OVERHEAD = 16 * _MEBIBYTE
 
 
-class MemoryParameters(Parameters):
+def _amount(value: object) -> object:
+    """Return bytes, or a share as it is written, "40%".
+
+    >>> _amount("256M"), _amount(" 40 %")
+    (268435456, '40%')
+
+    Raises:
+        ValueError: neither, or nothing.
+    """
+    if isinstance(value, str) and (share := _SHARE.fullmatch(value)) and 0 < float(share[1]) <= 100:
+        return f"{share[1]}%"
+    size = parse_size(value)
+    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+        return size
+    raise ValueError('accepted: bytes, text such as "256M", or a share of what is free such as "40%"')
+
+
+class MemoryParameters(StressParameters):
     """Dose of memory_stress."""
 
-    memory_size: Size = Field(description='resident memory to hold, "256M"')
+    memory_size: Annotated[int | str, BeforeValidator(_amount, json_schema_input_type=int | str)] = Field(
+        validation_alias=shorthand("memory_size", "size"),
+        description='resident memory to hold, "256M", or "40%" of what is free when the fault begins',
+    )
 
 
 class MemoryStress(Scenario):
@@ -40,18 +63,21 @@ class MemoryStress(Scenario):
 class _Memory(Stressor):
     """One worker that holds memory."""
 
-    def shortage(self, scenario: Scenario) -> Obstacle | None:
-        memory = psutil.virtual_memory()
-        keep = max(_LEAST_LEFT, _LEAST_LEFT_SHARE * memory.total)
-        if _asked(scenario) <= memory.available - keep:
+    def settled(self, scenario: Scenario, facts: Facts) -> Scenario:
+        size = scenario.parameters.model_copy(update={"memory_size": _bytes(scenario, facts)})
+        return scenario.model_copy(update={"parameters": size})
+
+    def shortage(self, scenario: Scenario, facts: Facts) -> Obstacle | None:
+        asked, keep = _bytes(scenario, facts), _kept(facts)
+        if asked <= facts.memory_available - keep:
             return None
-        sizes = (_asked(scenario) // _MEBIBYTE, memory.available // _MEBIBYTE, int(keep) // _MEBIBYTE)
-        return Obstacle("{} MB are asked for; {} MB are free, of which {} MB must stay".format(*sizes))
+        sizes = (size // _MEBIBYTE for size in (asked, facts.memory_available, keep))
+        return Obstacle("{} MB are asked for; {} MB are free, of which {} MB must stay".format(*sizes), "ask for less")
 
     def shows(self, scenario: Scenario, earlier: Reading, later: Reading) -> bool:
         return bool(later.data.get("anonymous_bytes", 0) >= (1 - _TOLERANCE) * _asked(scenario))
 
-    def measure(self, scenario: Scenario, effect: Reading, last: Reading) -> tuple[Dose, ...]:
+    def measure(self, scenario: Scenario, facts: Facts, effect: Reading, last: Reading) -> tuple[Dose, ...]:
         asked = _asked(scenario) / _MEBIBYTE
         held = min(reading.data.get("anonymous_bytes", 0) for reading in (effect, last))
         return (
@@ -68,9 +94,25 @@ class _Memory(Stressor):
         )
 
 
-def _asked(scenario: Scenario) -> int:
+def _dose(scenario: Scenario) -> int | str:
     assert isinstance(scenario, MemoryStress)
     return scenario.parameters.memory_size
+
+
+def _asked(scenario: Scenario) -> int:
+    """Return the bytes of a settled scenario."""
+    return int(_dose(scenario))
+
+
+def _bytes(scenario: Scenario, facts: Facts) -> int:
+    """Return the bytes that are asked for, a share being one of what is free."""
+    asked = _dose(scenario)
+    return asked if isinstance(asked, int) else int(facts.memory_available * float(asked.removesuffix("%")) / 100)
+
+
+def _kept(facts: Facts) -> int:
+    """Return the bytes that must stay free: 256 MB, or a quarter of a small container, or 5 % of a large machine."""
+    return int(max(_LEAST_LEFT_SHARE * facts.memory_total, min(_LEAST_LEFT, facts.memory_total / 4)))
 
 
 class StressNg(_Memory):

@@ -44,9 +44,8 @@ def test_a_partial_load_is_partial(mechanism: Mechanism) -> None:
 
 
 def test_the_workers_end_by_themselves_when_everyone_who_could_end_them_is_dead() -> None:
-    own = ("--workers", "1", "--seconds", "0.3")
     step = OwnWorkers().inject(scenario("cpu_stress", cpu_workers=1), surroundings(), seconds=1, token="alone").steps[0]
-    processes.spawn([*step.do[:4], *own], token="alone").wait(timeout=5)
+    processes.spawn([*step.do[:-1], "0.3"], token="alone").wait(timeout=5)
     assert not processes.family("alone")
 
 

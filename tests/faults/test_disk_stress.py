@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from chaoslab.faults import Mechanism, disk_stress, failure_types
-from chaoslab.faults.disk_stress import StressNg, _filesystem
+from chaoslab.agent.facts import collect
+from chaoslab.agent.workers import DiskAlmostFull, write
+from chaoslab.faults import Mechanism, failure_types
+from chaoslab.faults.disk_stress import StressNg
 from tests.conftest import missing
 from tests.faults.kit import deliver, scenario, surroundings
 
@@ -26,8 +30,8 @@ def mechanism(request: pytest.FixtureRequest, need: Callable[[str, str], None]) 
 def folder() -> Iterator[Path]:
     """A folder on a disk: the usual temporary one may lie in memory."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
-        if _filesystem(Path(name)) in ("tmpfs", "overlay"):
-            missing(f"{name} lies on {_filesystem(Path(name))}: a folder on a disk is needed")
+        if (kind := collect(name).folder.filesystem) in ("tmpfs", "overlay"):
+            missing(f"{name} lies on {kind}: a folder on a disk is needed")
         yield Path(name)
 
 
@@ -51,9 +55,14 @@ def test_a_folder_that_does_not_exist_is_refused(mechanism: Mechanism) -> None:
     assert "there is no folder" in str(mechanism.obstacle(asked, surroundings()))
 
 
-def test_a_disk_with_too_little_room_is_refused(
-    mechanism: Mechanism, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(disk_stress, "WORKER_BYTES", 2**50)
-    obstacle = mechanism.obstacle(scenario("disk_stress", io_workers=1, folder=str(folder)), surroundings())
-    assert f"{2**30 + 512} MB are needed" in str(obstacle)
+def test_a_disk_with_too_little_room_is_refused(mechanism: Mechanism, folder: Path) -> None:
+    workers = shutil.disk_usage(folder).free // 2**30 + 1
+    asked = scenario("disk_stress", io_workers=workers, worker_size="1G", folder=str(folder))
+    assert f"{1024 * workers + 512} MB are needed" in str(mechanism.obstacle(asked, surroundings()))
+
+
+def test_own_workers_give_the_room_back_and_stop_when_somebody_else_fills_the_disk(folder: Path) -> None:
+    everything = shutil.disk_usage(folder).total
+    with pytest.raises(DiskAlmostFull):
+        write(2**20, str(folder), everything, time.monotonic() + 5)
+    assert list(folder.iterdir()) == []

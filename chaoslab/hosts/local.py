@@ -1,21 +1,31 @@
-"""Where commands run. A host runs argv; that is all it does."""
+"""What a host is, and this machine."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Final
 from urllib.parse import urlsplit
 
 import psutil
 
 from chaoslab.agent import processes
+from chaoslab.agent.facts import Facts
 from chaoslab.errors import UsageError
+
+_FACTS_LIMIT: Final = 20.0
+
+
+class Unreachable(UsageError):
+    """A machine, or a place on it, that cannot be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +54,64 @@ class Host:
     """A machine that runs argv.
 
     Whatever runs there is a local command: `reach` returns it. Steps hold what `reach` returned, so that the runner,
-    the guardian and a reader of the journal run them alike, wherever they act.
+    the guardian and a reader of the journal run them alike, wherever they act. `place` is what the host is called in a
+    sentence ("this machine").
     """
 
     name: str
+    place: str
 
-    def reach(self, argv: Sequence[str], *, token: str = "") -> tuple[str, ...]:
-        """Return the local command that runs `argv` there, marked with `token`."""
+    def reach(self, argv: Sequence[str], *, token: str = "", undo: bool = False) -> tuple[str, ...]:
+        """Return the local command that runs `argv` there, marked with `token`.
+
+        With `undo` it is success when what was changed has gone together with its place (a container's network).
+        """
         raise NotImplementedError
+
+    @property
+    def machine(self) -> Host:
+        """The machine that this is a part of: its files are there, and its processes are seen from there."""
+        return self
 
     def run(self, argv: Sequence[str], *, timeout: float) -> Completed:
         """Ask the machine something: run `argv` there to its end."""
         return LocalHost().run(self.reach(argv), timeout=timeout)
 
+    def facts(self, *, folder: str = "", programs: Sequence[str] = (), within: Sequence[str] = ()) -> Facts:
+        """Return what there is; `within` are the options of `chaoslab.agent.within` that name a place there.
+
+        Raises:
+            Unreachable: the machine, or the place on it, does not answer.
+        """
+        wanted = (
+            *(("--folder", folder) if folder else ()),
+            *(word for name in programs for word in ("--program", name)),
+        )
+        found = self.run(placed((sys.executable, "-m", "chaoslab.agent.facts", *wanted), within), timeout=_FACTS_LIMIT)
+        try:
+            if found.ok:
+                return Facts.from_dict(json.loads(found.stdout))
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unreachable(f"{self.place} answers what is no facts: {found.stdout[:80]!r}") from error
+        raise Unreachable(f"{self.place}: {found.problem}")
+
     def serves(self, url: str) -> bool:
         """Whether the service at `url` runs there, as far as can be told."""
         raise NotImplementedError
+
+
+def placed(argv: Sequence[str], within: Sequence[str]) -> tuple[str, ...]:
+    """Return the command that runs `argv` in the place that options of `chaoslab.agent.within` name, if any."""
+    return (sys.executable, "-m", "chaoslab.agent.within", *within, "--", *argv) if within else tuple(argv)
+
+
+def addresses_of(url: str) -> frozenset[str]:
+    """Return the addresses of the host of `url`; none when it does not resolve."""
+    try:
+        found = socket.getaddrinfo(urlsplit(url).hostname or "", None)
+    except OSError:
+        return frozenset()
+    return frozenset(str(entry[4][0]).partition("%")[0] for entry in found)
 
 
 def _nothing() -> None:
@@ -70,22 +122,20 @@ class LocalHost(Host):
     """This machine."""
 
     name = "local"
+    place = "this machine"
 
     def __init__(self) -> None:
         self._held: list[subprocess.Popen[bytes]] = []
 
-    def reach(self, argv: Sequence[str], *, token: str = "") -> tuple[str, ...]:
+    def reach(self, argv: Sequence[str], *, token: str = "", undo: bool = False) -> tuple[str, ...]:
         """Return `argv` as it is."""
         return tuple(argv)
 
     def serves(self, url: str) -> bool:
         """Whether the host of `url` is a loopback address, or one of this machine's own."""
-        try:
-            found = {entry[4][0] for entry in socket.getaddrinfo(urlsplit(url).hostname or "", None)}
-        except OSError:
-            return False
         own = {address.address.partition("%")[0] for part in psutil.net_if_addrs().values() for address in part}
-        return all(ip_address(str(address).partition("%")[0]).is_loopback or address in own for address in found)
+        found = addresses_of(url)
+        return bool(found) and all(ip_address(address).is_loopback or address in own for address in found)
 
     def run(
         self, argv: Sequence[str], *, timeout: float, token: str = "", watch: Callable[[], None] = _nothing
@@ -143,14 +193,3 @@ def _kill_session(process: subprocess.Popen[bytes]) -> None:
 def _text(file: object) -> str:
     file.seek(0)  # type: ignore[attr-defined]
     return str(file.read()[-20_000:], "utf-8", "replace")  # type: ignore[attr-defined]
-
-
-def host_of(name: str) -> Host:
-    """Return the host that a scenario names.
-
-    Raises:
-        UsageError: no such kind of host.
-    """
-    if name == LocalHost.name:
-        return LocalHost()
-    raise UsageError(f"the host {name!r} is not accepted; accepted: local")
