@@ -3,7 +3,7 @@
     python -m chaoslab.agent.dns_query ADDRESS PORT
 
 asks over UDP and over TCP for the root's name servers, once each, and prints {"asked", "answered", "refused"}. Any
-answer counts, whatever it says; "refused" is what the network says in the resolver's place. At most a second is waited
+answer counts, whatever it says; "refused" is what the network, or this machine, says in the resolver's place. At most a second is waited
 for each. It exits 0 either way, for all are answers.
 """
 
@@ -39,7 +39,7 @@ def ask(address: str, port: int) -> dict[str, int]:
 def _fate(send: Callable[[Message, str, int], Message], query: Message, address: str, port: int) -> str:
     try:
         send(query, address, port)
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, PermissionError):  # the latter where this machine's own packet filter refuses
         return "refused"
     return "answered"
 

@@ -110,16 +110,16 @@ def _receive(tap: socket.socket, patience: float) -> list[tuple[bytes, int]]:
     """Return the frames that left, each with its time (ns): what left already, and what does within `patience`."""
     found: list[tuple[bytes, int]] = []
     deadline = time.monotonic() + patience
-    while (left := deadline - time.monotonic()) > 0:
-        tap.settimeout(left)
+    while True:
+        # Once the time is over, what has left by then is still read.
+        tap.settimeout(max(0.0, deadline - time.monotonic()))
         try:
             data, ancillary, _, (_, _, kind, *_) = tap.recvmsg(_ROOM_FOR_ONE, _ROOM_FOR_TIME)
-        except TimeoutError:
-            break
+        except (TimeoutError, BlockingIOError):
+            return found
         if kind == socket.PACKET_OUTGOING:
             seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
             found.append((data, seconds * 10**9 + nanoseconds))
-    return found
 
 
 @contextmanager
