@@ -100,7 +100,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash")
     parser.add_argument("--kills", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
-    parser.add_argument("--only", action="append", choices=sorted(TRIALS), help="repeatable; it stays in this namespace")
+    parser.add_argument(
+        "--only", action="append", choices=sorted(TRIALS), help="repeatable; it stays in this namespace"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="crash-") as state:

@@ -1,13 +1,15 @@
-"""Victims that tests share: containers, and a shop with its database."""
+"""What the fault tests share: containers, a shop with its database, and network namespaces."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import secrets
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -16,23 +18,16 @@ from chaoslab.demo import launch
 from chaoslab.demo.premises import Premises
 from chaoslab.targets import Target, find
 from tests.conftest import missing
+from tests.machines import make_image
 
-IMAGE = "chaoslab-test-busybox"
+_CLONE_NEWNET = 0x40000000
+_CHAINS = (("mangle", "OUTPUT"), ("mangle", "INPUT"), ("filter", "OUTPUT"))
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An image made of a static busybox: there is no registry in a test."""
-    if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode:
-        missing("no Docker engine answers: apt-get install docker.io, and start dockerd")
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        missing("busybox is missing: apt-get install busybox-static")
-    archive = tmp_path_factory.mktemp("image") / "root.tar"
-    with tarfile.open(archive, "w") as tar:
-        tar.add(str(busybox), "bin/busybox")
-    subprocess.run(["docker", "import", str(archive), IMAGE], check=True, capture_output=True)
-    return IMAGE
+def image() -> str:
+    """An image made of a static busybox."""
+    return make_image()
 
 
 @pytest.fixture
@@ -68,3 +63,26 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Premises, T
             assert target is not None
             yield Premises.at(folder), target
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def namespace(need: Callable[[str, str], None]) -> Iterator[None]:
+    """Take this thread, and what it starts, into a network namespace that goes with the test."""
+    for program, package in (("ip", "iproute2"), ("nft", "nftables"), ("iptables", "iptables")):
+        need(program, f"apt-get install {package}")
+    if os.geteuid() != 0:
+        missing("network namespaces need root")
+    libc = ctypes.CDLL(None, use_errno=True)
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        assert libc.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+        assert Path("/proc/thread-self/ns/net").stat().st_ino != os.fstat(home).st_ino
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        # Whose own empty tables and chains stay wherever there once was a rule.
+        for tool, (table, chain) in product(("iptables", "ip6tables"), _CHAINS):
+            for change in ("-A", "-D"):
+                subprocess.run([tool, "-t", table, change, chain, "-j", "ACCEPT"], check=True)
+        yield
+    finally:
+        assert libc.setns(home, _CLONE_NEWNET) == 0, "the test process is stuck in its namespace"
+        os.close(home)
