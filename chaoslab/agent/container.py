@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _HOST_VARIABLE: Final = "DOCKER_HOST"
 _DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
-_FIRST_ANSWER_SECONDS: Final = 2.0
+_FIRST_ANSWER_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 15
 _UP_SECONDS: Final = 20.0
 _REMOVED: Final = ("removing", "dead")

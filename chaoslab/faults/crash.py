@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,8 @@ from chaoslab.faults.victims import ProcessChoice, SignalName
 from chaoslab.scenario import Command, Parameters, Scenario
 
 Recovery = Literal["policy", "us"]
+
+DEFAULT_SIGNAL: Final = "KILL"
 
 
 class CrashParameters(ProcessChoice, Parameters):
@@ -23,7 +25,7 @@ class CrashParameters(ProcessChoice, Parameters):
         description="kill; stop (TERM, and KILL after the grace); pause (freeze); restart (containers only). Without "
         "it: kill, or restart for a container that nothing else would bring back",
     )
-    signal: SignalName = Field(default="KILL", description="what action: kill sends, by name or number")
+    signal: SignalName = Field(default=DEFAULT_SIGNAL, description="what action: kill sends, by name or number")
     grace_seconds: int = Field(
         default=containers.DEFAULT_GRACE, ge=0, le=60, description="patience of stop and restart"
     )
@@ -45,7 +47,7 @@ class CrashParameters(ProcessChoice, Parameters):
             raise ValueError(f"recovery: policy does not go with action: {self.action}: no policy is asked there")
         if self.recovery == "us" and self.action == "restart":
             raise ValueError("recovery: us does not go with action: restart, which brings it back at once")
-        if "signal" in self.model_fields_set and self.action not in ("kill", None):
+        if self.signal != DEFAULT_SIGNAL and self.action not in ("kill", None):
             raise ValueError(f"signal goes with action: kill, not {self.action}")
         self._check_process()
         return self

@@ -9,7 +9,7 @@ from chaoslab.errors import NotDelivered
 from chaoslab.faults import containers, victims
 from chaoslab.faults.base import Injection, Mechanism, Obstacle, Reading, Surroundings
 from chaoslab.faults.containers import Action, Container
-from chaoslab.faults.crash import CrashParameters, Recovery, asked_of
+from chaoslab.faults.crash import DEFAULT_SIGNAL, CrashParameters, Recovery, asked_of
 from chaoslab.faults.victims import death, outage
 from chaoslab.journal import Step
 from chaoslab.scenario import Scenario
@@ -82,7 +82,7 @@ def _action(container: Container, asked: CrashParameters) -> Action:
     """Return what is done where the scenario does not say: a kill, but a restart where only Docker would follow up."""
     if asked.action is not None:
         return asked.action
-    says_nothing = asked.recovery is None and "signal" not in asked.model_fields_set
+    says_nothing = asked.recovery is None and asked.signal == DEFAULT_SIGNAL
     return "restart" if says_nothing and _recovery(container, asked) == "us" else "kill"
 
 

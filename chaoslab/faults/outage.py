@@ -69,9 +69,9 @@ class DatabaseParameters(Parameters):
             raise ValueError("connection and check_command are two kinds of evidence; one is accepted")
         belongs = {"action": "container", "pg_bin": "data_directory", "stop_mode": "data_directory"}
         belongs |= {"cut_address": "cut_port", "cut_by": "cut_port"}
-        for key in sorted(self.model_fields_set & set(belongs)):
-            if getattr(self, belongs[key]) is None:
-                raise ValueError(f"{key} goes with {belongs[key]}, which is not given")
+        for key, way in belongs.items():
+            if getattr(self, way) is None and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} goes with {way}, which is not given")
         return self
 
 

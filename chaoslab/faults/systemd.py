@@ -19,7 +19,9 @@ _UNDO_LIMIT: Final = 90.0  # systemd itself gives a start 90 s (DefaultTimeoutSt
 def no_systemd(host: Host) -> Obstacle | None:
     """Return that no systemd answers on a machine, or None."""
     result = host.run(("systemctl", "show", "--property=Version"), timeout=_LIMIT)
-    return None if result.ok else Obstacle(f"systemd does not answer: {result.problem}")
+    if result.ok:
+        return None
+    return Obstacle(f"systemd does not answer: {result.problem}", "run it where systemd is, or give stop_command")
 
 
 def not_active(host: Host, unit: str) -> Obstacle | None:

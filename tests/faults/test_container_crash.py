@@ -301,6 +301,21 @@ def test_a_pid_that_was_reused_is_not_hit() -> None:
         sleeper.kill()
 
 
+def test_the_undo_of_what_was_never_done_is_fine_and_touches_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        file = tmp_path / "pid"
+        file.write_text(str(sleeper.pid))
+        for more in ({"action": "pause"}, {"start_command": ["touch", str(tmp_path / "started")]}):
+            asked = scenario("container_crash", pid_file=str(file), **more)
+            (step,) = (
+                ChosenProcess().inject(asked, surroundings(allow_commands=True), seconds=1, token="test-undone").steps
+            )
+            assert HOST.run(step.undo, timeout=10).ok
+        assert states(sleeper.pid) == ["S"]
+        assert not (tmp_path / "started").exists()
+        sleeper.kill()
+
+
 def test_a_port_on_which_nobody_listens_is_refused() -> None:
     asked = scenario("container_crash", port=free_port(), action="pause")
     assert "nobody listens" in str(ChosenProcess().obstacle(asked, surroundings()))

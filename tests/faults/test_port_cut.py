@@ -58,8 +58,15 @@ def cutting(port: int, by: str = "drop", **more: str) -> tuple[Scenario, Surroun
     )
 
 
-@MECHANISMS
-@pytest.mark.parametrize("address", [{}, {"cut_address": "127.0.0.1"}], ids=["whoever", "address"])
+@pytest.mark.parametrize(
+    ("mechanism", "address"),
+    [
+        (CutPort(Nft()), {}),
+        (CutPort(Nft()), {"cut_address": "127.0.0.1"}),
+        (CutPort(Iptables()), {"cut_address": "127.0.0.1"}),
+    ],
+    ids=["nftables, all addresses", "nftables", "iptables"],
+)
 def test_a_port_that_is_cut_refuses_and_answers_again(
     namespace: None, mechanism: CutPort, address: dict[str, str]
 ) -> None:
