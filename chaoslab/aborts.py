@@ -1,27 +1,75 @@
-"""What ends a fault at once: the target's suffering, a silent prober, and this machine running short."""
+"""What ends a fault at once: the target's suffering, a silent prober, this machine running short, the user's probe."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
 import psutil
 
+from chaoslab.agent import processes
 from chaoslab.probe import Live
-from chaoslab.scenario import AbortConditions
+from chaoslab.scenario import AbortConditions, AbortProbe
 
 _LONGEST_SILENCE: Final = 3.0
-_LEAST_FREE_MEMORY: Final = 0.03
-_LEAST_FREE_DISK: Final = 100 * 1024**2
+_MEBIBYTE: Final = 1024**2
 
 
-def host_in_danger(folder: Path) -> str:
-    """Return what this machine runs short of, memory or room on the disk of `folder`, or an empty string."""
+def host_in_danger(folder: Path, conditions: AbortConditions) -> str:
+    """Return what this machine runs short of, memory, room on the disk of `folder` or cores, or an empty string."""
     memory = psutil.virtual_memory()
-    if memory.available < _LEAST_FREE_MEMORY * memory.total:
-        return f"only {memory.available / 1024**2:.0f} MB of memory are free on this machine"
-    free = psutil.disk_usage(str(folder)).free
-    return f"only {free / 1024**2:.0f} MB are free on the campaign's disk" if free < _LEAST_FREE_DISK else ""
+    if memory.available < conditions.min_free_memory_percent / 100 * memory.total:
+        return f"abort condition: only {memory.available / _MEBIBYTE:.0f} MB of memory are free on this machine"
+    free = psutil.disk_usage(str(folder)).free / _MEBIBYTE
+    if free < conditions.min_free_disk_mb:
+        return f"abort condition: only {free:.0f} MB are free on the campaign's disk"
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    if conditions.max_load_per_core is not None and load > conditions.max_load_per_core:
+        return f"abort condition: the load average is {load:.1f} for each core of this machine"
+    return ""
+
+
+class UserProbe:
+    """The user's own abort probe, started again and again while nobody waits for it."""
+
+    def __init__(self, probe: AbortProbe) -> None:
+        self._probe = probe
+        self._next = time.monotonic()
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def reason(self) -> str:
+        """Return why the probe stops the fault, or an empty string; starts it when it is time.
+
+        One that cannot be started, or does not end in time, stops the fault too: nobody knows whether it may go on.
+        """
+        shown = f"abort condition: the probe `{shlex.join(self._probe.command)}`"
+        if self._running is None:
+            return f"{shown} cannot be started" if time.monotonic() >= self._next and not self._start() else ""
+        code = self._running.poll()
+        if code is None:
+            late = time.monotonic() > self._next - self._probe.interval + self._probe.timeout
+            return f"{shown} did not end within {self._probe.timeout:g} s" if late else ""
+        self._running = None
+        return f"{shown} ended with {code}" if code else ""
+
+    def _start(self) -> bool:
+        self._next = time.monotonic() + self._probe.interval
+        try:
+            self._running = processes.spawn(self._probe.command, token=f"abort-probe-{os.urandom(4).hex()}")
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End it, and what it started, if it runs."""
+        if self._running is not None and self._running.poll() is None:
+            os.killpg(self._running.pid, signal.SIGKILL)  # it leads its session until it is reaped
+            self._running.wait()
 
 
 def abort_reason(live: Live | None, conditions: AbortConditions, *, at_us: int, check_interval: float) -> str:

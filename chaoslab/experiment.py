@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from chaoslab import probe, progress, share, store, targets
 from chaoslab.delivery import Chosen
@@ -191,6 +193,9 @@ def _watch(request: Request, slos: Sequence[Slo]) -> Watch:
 
 
 def _guard_environment(request: Request) -> None:
+    _guard_target(request)
+    if request.file.safety.abort_conditions.probe is not None and not request.allow_commands:
+        raise UsageError("safety.abort_conditions.probe is a command of the scenario file: give --allow-commands")
     environment = request.file.environment(request.environment)
     allowed = environment.allowed_scenarios
     if allowed is None and request.environment == PRODUCTION:
@@ -205,6 +210,14 @@ def _guard_environment(request: Request) -> None:
             )
     if not request.confirmed and (needed := needs_confirmation(request)):
         raise UsageError(f"{', '.join(needed)} need a confirmation here: give --yes")
+
+
+def _guard_target(request: Request) -> None:
+    allowed = request.file.safety.allowed_targets
+    parts = urlsplit(request.target)
+    names = (parts.hostname or "", parts.netloc.rpartition("@")[2])
+    if allowed is not None and not any(fnmatch(name, pattern) for name in names for pattern in allowed):
+        raise UsageError(f"the target {names[1]} is not among safety.allowed_targets: {', '.join(allowed) or 'none'}")
 
 
 def needs_confirmation(request: Request) -> tuple[str, ...]:

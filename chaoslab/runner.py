@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from chaoslab.aborts import abort_reason, host_in_danger
+from chaoslab.aborts import UserProbe, abort_reason, host_in_danger
 from chaoslab.delivery import Chosen, Delivery, Room
 from chaoslab.errors import Aborted, CampaignFolderError, ChaoslabError, NotDelivered, NotReverted
 from chaoslab.faults import Route
@@ -157,6 +157,7 @@ class _Execution:
         self._log = _EventLog(laboratory.folder, self._key, laboratory.anchor_ns)
         self._instrument_record: dict[str, Any] = {}
         self._injecting = False
+        self._user_probe: UserProbe | None = None
         self._next_host_look = 0.0
         self._phase = ""
         self._phase_ends = 0.0
@@ -291,6 +292,7 @@ class _Execution:
             mechanism="; ".join(dict.fromkeys(delivery.injection.mechanism for delivery in deliveries)),
         )
         self._injecting = True
+        self._user_probe = UserProbe(probe) if (probe := self._lab.watch.abort.probe) else None
         try:
             self._carry_out(deliveries)
         except NotDelivered as refusal:
@@ -300,6 +302,8 @@ class _Execution:
             raise
         finally:
             self._injecting = False
+            if self._user_probe is not None:
+                self._user_probe.close()
             self._revert(deliveries)
         return self._judge(deliveries)
 
@@ -408,7 +412,9 @@ class _Execution:
         reason = abort_reason(self._prober.live, watch.abort, at_us=at_us, check_interval=watch.check_interval)
         if not reason and time.monotonic() > self._next_host_look:
             self._next_host_look = time.monotonic() + _HOST_LOOK_SECONDS
-            reason = host_in_danger(self._lab.folder)
+            reason = host_in_danger(self._lab.folder, watch.abort)
+        if not reason and self._user_probe is not None:
+            reason = self._user_probe.reason()
         if reason:
             raise Aborted(f"{reason}; everything was reverted")
 

@@ -237,8 +237,16 @@ class Monitoring(_Model):
     alerts: Any = Field(default=None, description="kept for the record; chaoslab sends no alerts")
 
 
+class AbortProbe(_Model):
+    """A command of the user's that says whether the fault may go on."""
+
+    command: Command = Field(description="argv that exits 0 while all is well; needs --allow-commands")
+    interval: Seconds = Field(default=2.0, description="seconds between two of its starts")
+    timeout: Seconds = Field(default=5.0, description="one that takes longer stops the fault too")
+
+
 class AbortConditions(_Model):
-    """When to stop a fault at once.
+    """When to stop a fault at once: the target suffers too much, this machine runs short, or the user's probe says so.
 
     `consecutive_failures` counts failed health checks at the pace of monitoring.health_check.interval: ten
     failures at 5 s mean 50 s without one success, whatever the probe rate.
@@ -250,6 +258,10 @@ class AbortConditions(_Model):
     window_seconds: Seconds = Field(
         default=30.0, description="window of the error rate and of the response time's median"
     )
+    min_free_memory_percent: float = Field(default=3.0, ge=0, le=100, description="of this machine's memory")
+    min_free_disk_mb: float = Field(default=100.0, ge=0, description="on the disk of the campaign's folder")
+    max_load_per_core: float | None = Field(default=None, gt=0, description="load average of 1 minute, by core")
+    probe: AbortProbe | None = Field(default=None, description="a command of the user's that may stop the fault")
 
 
 class Safety(_Model):
@@ -258,6 +270,9 @@ class Safety(_Model):
     abort_conditions: AbortConditions = AbortConditions()
     cooldown_seconds: float = Field(default=2.0, ge=0, description="pause between two runs")
     max_total_duration_seconds: Seconds = 7200.0
+    allowed_targets: tuple[str, ...] | None = Field(
+        default=None, description="patterns of host or host:port that may be hit, such as *.staging.example.com"
+    )
     require_confirmation: bool | tuple[str, ...] = Field(
         default=False, description="true, or the types that need --yes"
     )

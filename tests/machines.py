@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.conftest import missing
 
-IMAGE = "chaoslab-test-hosts"
+IMAGE = "chaoslab-test-busybox"
 
 ELSEWHERE = "198.51.100.7"
 """An address of the machine "elsewhere" (RFC 5737: nobody's)."""
@@ -50,7 +50,7 @@ Host *
 @contextmanager
 def container(name: str, *command: str, options: Sequence[str] = ()) -> Iterator[str]:
     """Run an applet of busybox in a container of that name; it is removed at the end, whatever has become of it."""
-    _make_image()
+    make_image()
     _remove(name)
     run = ["docker", "run", "--detach", f"--name={name}", *options, IMAGE, "/bin/busybox", *command]
     subprocess.run(run, check=True, capture_output=True)
@@ -64,12 +64,12 @@ def _remove(name: str) -> None:
     subprocess.run(["docker", "rm", "--force", name], check=False, capture_output=True)
 
 
-def _make_image() -> None:
-    """Make the image: there is no registry in a test."""
+def make_image() -> str:
+    """Make the image, and return its name: there is no registry in a test."""
     if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode:
         missing("no Docker engine answers: apt-get install docker.io, and start dockerd")
     if subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True).returncode == 0:
-        return
+        return IMAGE
     busybox = shutil.which("busybox")
     if busybox is None:
         missing("busybox is missing: apt-get install busybox-static")
@@ -78,6 +78,7 @@ def _make_image() -> None:
         with tarfile.open(archive, "w") as tar:
             tar.add(str(busybox), "bin/busybox")
         subprocess.run(["docker", "import", str(archive), IMAGE], check=True, capture_output=True)
+    return IMAGE
 
 
 @contextmanager

@@ -211,3 +211,19 @@ def test_the_program_is_installed_as_a_command_and_as_a_module() -> None:
         shown = subprocess.run([*argv, "--version"], capture_output=True, text=True)
         assert shown.returncode == 0
         assert "chaoslab" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("safety", "words"),
+    [
+        ("{allowed_targets: ['*.staging.example.com', '127.0.0.1:8080']}", "is not among safety.allowed_targets"),
+        ("{abort_conditions: {probe: {command: ['true']}}}", "give --allow-commands"),
+    ],
+)
+def test_what_the_files_safety_settings_do_not_allow_is_refused(
+    safety: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "f.yml"
+    config.write_text(f"scenarios: [{{name: A, type: control, duration: 3}}]\nsafety: {safety}\n")
+    assert chaoslab("run", "--target", NOBODY, "--config", str(config), "--dry-run") == 2
+    assert words in capsys.readouterr().err

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from chaoslab import store
-from chaoslab.aborts import abort_reason
+from chaoslab.aborts import UserProbe, abort_reason, host_in_danger
 from chaoslab.hosts import LocalHost
 from chaoslab.probe import Live
-from chaoslab.scenario import AbortConditions
+from chaoslab.scenario import AbortConditions, AbortProbe
 from tests.faults.test_network import Echo
 from tests.test_processes import until
 from tests.test_survival import injecting, ours
@@ -77,6 +77,51 @@ def test_conditions_that_the_file_does_not_give_never_hold() -> None:
 )
 def test_the_targets_machine_is_told_from_this_one(url: str, local: bool) -> None:
     assert LocalHost().serves(url) is local
+
+
+@pytest.mark.parametrize(
+    ("conditions", "words"),
+    [
+        (AbortConditions(), ""),
+        (AbortConditions(min_free_memory_percent=100), "MB of memory are free"),
+        (AbortConditions(min_free_disk_mb=1e12), "MB are free on the campaign's disk"),
+        (AbortConditions(max_load_per_core=1e9), ""),
+    ],
+)
+def test_the_host_stops_a_fault_where_it_runs_short(conditions: AbortConditions, words: str, tmp_path: Path) -> None:
+    reason = host_in_danger(tmp_path, conditions)
+    assert words in reason if words else reason == ""
+
+
+def test_a_high_load_stops_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0.0, 0.0))
+    assert "the load average is" in host_in_danger(tmp_path, AbortConditions(max_load_per_core=4))
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("sh", "-c", "exit 3"), "the probe `sh -c 'exit 3'` ended with 3"),
+        (("no-such-program",), "cannot be started"),
+        (("sleep", "60"), "did not end within 0.2 s"),
+    ],
+)
+def test_a_probe_of_the_users_stops_a_fault(command: tuple[str, ...], words: str) -> None:
+    probe = UserProbe(AbortProbe(command=command, interval=0.1, timeout=0.2))
+    until(lambda: words in probe.reason(), seconds=5)
+    probe.close()
+
+
+def test_a_probe_of_the_users_that_is_content_is_asked_again_and_again(tmp_path: Path) -> None:
+    file = tmp_path / "asked"
+    probe = UserProbe(AbortProbe(command=("sh", "-c", f"echo >> {file}"), interval=0.05))
+
+    def asked_three_times() -> bool:
+        assert probe.reason() == ""
+        return file.exists() and len(file.read_text().splitlines()) >= 3
+
+    until(asked_three_times, seconds=5)
+    probe.close()
 
 
 class Moody(Echo):

@@ -1,7 +1,9 @@
 """What our own rules in nftables or iptables have counted, and how they are taken away again.
 
-    python -m chaoslab.agent.packet_filter count  --table NAME | --chain NAME --tool TOOL [--tool TOOL]
-    python -m chaoslab.agent.packet_filter remove --table NAME | --chain NAME --tool TOOL [--tool TOOL]
+    python -m chaoslab.agent.packet_filter count  --table NAME | --chain NAME --within TABLE --tool TOOL [--tool TOOL]
+    python -m chaoslab.agent.packet_filter remove --table NAME | --chain NAME --within TABLE --tool TOOL [--tool TOOL]
+
+A table is one of nftables, a chain stands within one of iptables' own tables, mangle or filter.
 
 `count` prints {"seen", "dropped"}: packets that met the rule and packets that it dropped; it exits 1 where there is no
 such rule. `remove` exits 0 once nothing of that name is left, also where nothing was.
@@ -20,7 +22,8 @@ from typing import Final
 
 _LIMIT: Final = 2.0
 _TOOLS: Final = ("iptables", "ip6tables")
-_MANGLE: Final = ("-w", "2", "-t", "mangle")
+_WITHIN: Final = ("mangle", "filter")
+_VERDICTS: Final = ("DROP", "REJECT")
 
 
 class _Failed(Exception):
@@ -63,25 +66,30 @@ def _count_in_table(name: str) -> dict[str, int]:
     return {counter["name"]: int(counter["packets"]) for counter in counters}
 
 
-def _rules(tool: str, *options: str) -> list[list[str]]:
-    """Return the rules of the mangle table, each as the arguments that would make it; "-v" adds -c PACKETS BYTES."""
-    return [shlex.split(line) for line in _run(tool, *_MANGLE, *options, "-S").splitlines()]
+def _iptables(tool: str, within: str, *words: str) -> str:
+    return _run(tool, "-w", "2", "-t", within, *words)
 
 
-def _remove_chain(tool: str, chain: str) -> None:
-    found = _rules(tool)
+def _rules(tool: str, within: str, *options: str) -> list[list[str]]:
+    """Return the rules of a table, each as the arguments that would make it; "-v" adds -c PACKETS BYTES."""
+    return [shlex.split(line) for line in _iptables(tool, within, *options, "-S").splitlines()]
+
+
+def _remove_chain(tool: str, within: str, chain: str) -> None:
+    found = _rules(tool, within)
     for _, origin, *rule in (rule for rule in found if rule[0] == "-A" and rule[-2:] == ["-j", chain]):
-        _run(tool, *_MANGLE, "-D", origin, *rule)
+        _iptables(tool, within, "-D", origin, *rule)
     if ["-N", chain] in found:
-        _run(tool, *_MANGLE, "-F", chain)
-        _run(tool, *_MANGLE, "-X", chain)
-    if any(chain in rule for rule in _rules(tool)):
+        _iptables(tool, within, "-F", chain)
+        _iptables(tool, within, "-X", chain)
+    if any(chain in rule for rule in _rules(tool, within)):
         raise _Failed(f"the {tool} chain {chain} is still there")
 
 
-def _count_in_chain(tool: str, chain: str) -> dict[str, int]:
-    rules = [rule for rule in _rules(tool, "-v") if rule[0] == "-A" and chain in (rule[1], rule[-1])]
-    jumps, drops = ([rule for rule in rules if rule[-1] == target] for target in (chain, "DROP"))
+def _count_in_chain(tool: str, within: str, chain: str) -> dict[str, int]:
+    rules = [rule for rule in _rules(tool, within, "-v") if rule[0] == "-A"]
+    jumps = [rule for rule in rules if rule[-1] == chain]
+    drops = [rule for rule in rules if rule[1] == chain and rule[rule.index("-j") + 1] in _VERDICTS]
     if not jumps or not drops:
         raise _Failed(f"the {tool} chain {chain} is not in place")
     return {"seen": sum(map(_packets, jumps)), "dropped": sum(map(_packets, drops))}
@@ -95,7 +103,7 @@ def _count(options: argparse.Namespace) -> None:
     if options.table:
         counts = [_count_in_table(options.table)]
     else:
-        counts = [_count_in_chain(tool, options.chain) for tool in options.tool]
+        counts = [_count_in_chain(tool, options.within, options.chain) for tool in options.tool]
     print(json.dumps({name: sum(count[name] for count in counts) for name in ("seen", "dropped")}))
 
 
@@ -103,7 +111,7 @@ def _remove(options: argparse.Namespace) -> None:
     if options.table:
         _remove_table(options.table)
     for tool in options.tool:
-        _remove_chain(tool, options.chain)
+        _remove_chain(tool, options.within, options.chain)
 
 
 def _own(prefix: str) -> Callable[[str], str]:
@@ -123,6 +131,7 @@ def _main(argv: Sequence[str]) -> int:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--table", type=_own("chaoslab_"))
     which.add_argument("--chain", type=_own("CHAOSLAB-"))
+    parser.add_argument("--within", choices=_WITHIN, default=_WITHIN[0])
     parser.add_argument("--tool", action="append", choices=_TOOLS)
     options = parser.parse_args(argv)
     if (options.chain is None) != (options.tool is None):

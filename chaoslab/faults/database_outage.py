@@ -1,130 +1,172 @@
 """database_outage: the database behind the service goes away, and comes back.
 
-By a pair of commands of the scenario file, or by the control that the target published for its own database.
+The scenario names one way: its container, its systemd unit, its data folder (pg_ctl), a pair of commands, its process
+(frozen), or its port (cut off). Without one it is the control that the target published for its own database.
 
-Dose: seconds for which the database itself refused, by the check command: from the first look that it refused to the
-last one before the undo. Without a check there is no evidence, and the run counts as not delivered.
+Dose: seconds for which the database itself refused: asked by libpq's ping where the scenario says how to connect, else
+by a check command. Without either there is no evidence, and it is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Final, Literal, Self
+from typing import Any, Final
 
-from pydantic import Field, model_validator
-
-from chaoslab.faults.base import MARGIN_SECONDS, FailureType, Injection, Mechanism, Obstacle, Reading, Surroundings
+from chaoslab.errors import NotDelivered
+from chaoslab.faults import containers, postgres, victims
+from chaoslab.faults.base import FailureType, Injection, Mechanism, Obstacle, Surroundings
+from chaoslab.faults.outage import DatabaseOutage, DatabaseParameters, Way, asked_of, outage
+from chaoslab.faults.port_cut import Iptables, Nft, Port, Tool, mark_of
+from chaoslab.faults.systemd import no_systemd, not_active, unit_step
 from chaoslab.journal import Step
-from chaoslab.records import Dose
-from chaoslab.scenario import Command, Parameters, Scenario
-from chaoslab.targets import DatabaseControl
+from chaoslab.scenario import Scenario
 
-_UNDO_LIMIT = 60.0
+_UNDO_LIMIT: Final = 60.0
 
 
-class DatabaseParameters(Parameters):
-    """Victim of database_outage: the target's own database, or whatever a pair of commands stops and starts."""
+class DatabaseContainer(Way):
+    """The database's container, through the Docker Engine API."""
 
-    database: str | None = Field(default=None, description="kind or name of the database, for the record")
-    container: str | None = Field(default=None, description="Docker container, by name or id")
-    stop_command: Command | None = Field(default=None, description="argv that stops the database")
-    start_command: Command | None = Field(default=None, description="argv that starts it again; must be idempotent")
-    check_command: Command | None = Field(
-        default=None, description="argv that exits 0 while the database answers: the evidence of the outage"
-    )
+    name, key = "docker", "container"
 
-    @model_validator(mode="after")
-    def _pair(self) -> Self:
-        if (self.stop_command is None) != (self.start_command is None):
-            raise ValueError("stop_command and start_command go together: one without the other cannot be undone")
-        return self
+    def lacking(self, where: Surroundings) -> Obstacle | None:
+        return containers.no_docker()
 
+    def unfit(self, asked: DatabaseParameters, where: Surroundings) -> Obstacle | None:
+        try:
+            container = containers.running(asked.container or "")
+        except NotDelivered as refusal:
+            return Obstacle(str(refusal))
+        return containers.not_reversible(container, asked.action)
 
-class DatabaseOutage(Scenario):
-    """The database behind the service goes away and comes back."""
-
-    destructive_type: ClassVar[bool] = True
-
-    type: Literal["database_outage", "database_down"]
-    parameters: DatabaseParameters = DatabaseParameters()
+    def steps(self, asked: DatabaseParameters, where: Surroundings, *, token: str, deadline: float) -> tuple[Step, ...]:
+        container, check = containers.running(asked.container or ""), self.check(asked, where)
+        fields: dict[str, Any] = {"evidence": check, "restored": check, "deadline": deadline}
+        return (containers.step(container, asked.action, token=token, **fields),)
 
 
-def _injection(
-    control: DatabaseControl, *, mechanism: str, seconds: float, token: str, restored: tuple[str, ...] = ()
-) -> Injection:
-    step = Step(
-        name=f"outage of {control.kind}",
-        do=control.stop,
-        undo=control.start,
-        restored=restored,
-        evidence=control.check,
-        token=token,
-        deadline=seconds + MARGIN_SECONDS,
-        undo_limit=_UNDO_LIMIT,
-    )
+class SystemdUnit(Way):
+    """The database's systemd unit."""
 
-    def took_effect(readings: Sequence[Reading]) -> bool:
-        return _refused(readings[-1])
+    name, key = "systemd", "unit"
 
-    def doses(readings: Sequence[Reading]) -> tuple[Dose, ...]:
-        refused = [reading.at_us for reading in readings if _refused(reading)]
-        whole = bool(refused) and _refused(readings[-1])
-        return (
-            Dose(
-                quantity="database refusing",
-                unit="s",
-                asked=seconds,
-                delivered=(refused[-1] - refused[0]) / 1e6 if whole else 0.0,
-                # What lies between the effect and the first look at it, and the last look and the undo, is not seen.
-                low=min(0.8 * seconds, seconds - 0.5) if seconds > 1 else 0.5 * seconds,
-                high=1.2 * seconds + 1.0,
-                how="its check command refused, from the first look after the stop to the last one before the undo",
-                mechanism=mechanism,
-            ),
+    def lacking(self, where: Surroundings) -> Obstacle | None:
+        return no_systemd(where.host)
+
+    def unfit(self, asked: DatabaseParameters, where: Surroundings) -> Obstacle | None:
+        return victims.is_elsewhere(where, f"the unit {asked.unit}") or not_active(where.host, asked.unit or "")
+
+    def steps(self, asked: DatabaseParameters, where: Surroundings, *, token: str, deadline: float) -> tuple[Step, ...]:
+        check = self.check(asked, where)
+        fields: dict[str, Any] = {"evidence": check, "restored": check, "deadline": deadline}
+        return (unit_step(where.host, asked.unit or "", token=token, **fields),)
+
+
+class PgCtl(Way):
+    """PostgreSQL's own pg_ctl, as the owner of the data folder."""
+
+    name, key = "pg_ctl", "data_directory"
+
+    def lacking(self, where: Surroundings) -> Obstacle | None:
+        return None  # the running server's own pg_ctl is found beside it
+
+    def unfit(self, asked: DatabaseParameters, where: Surroundings) -> Obstacle | None:
+        try:
+            postgres.describe(asked.data_directory or "", asked.pg_bin, where)
+        except NotDelivered as refusal:
+            return Obstacle(str(refusal))
+        return victims.is_elsewhere(where, f"PostgreSQL in {asked.data_directory}")
+
+    def evidence(self, asked: DatabaseParameters, where: Surroundings) -> tuple[str, ...] | None:
+        given = super().evidence(asked, where)
+        if given is not None:
+            return given
+        try:
+            server = postgres.describe(asked.data_directory or "", asked.pg_bin, where)
+        except NotDelivered:
+            return ()  # `unfit` says why
+        return where.host.reach(postgres.ping(server.address))
+
+    def steps(self, asked: DatabaseParameters, where: Surroundings, *, token: str, deadline: float) -> tuple[Step, ...]:
+        server = postgres.describe(asked.data_directory or "", asked.pg_bin, where)
+        check = self.check(asked, where)
+        fields: dict[str, Any] = {"evidence": check, "restored": check, "deadline": deadline}
+        return (postgres.step(server, asked.stop_mode, where, token=token, **fields),)
+
+
+class FrozenServer(Way):
+    """The database's first process and all that descend from it, frozen."""
+
+    name, key = "frozen server", "freeze"
+
+    def unfit(self, asked: DatabaseParameters, where: Surroundings) -> Obstacle | None:
+        assert asked.freeze is not None
+        try:
+            victims.find(asked.freeze, where, family=True)
+        except NotDelivered as refusal:
+            return Obstacle(str(refusal))
+        return victims.is_elsewhere(where, "the database's process")
+
+    def steps(self, asked: DatabaseParameters, where: Surroundings, *, token: str, deadline: float) -> tuple[Step, ...]:
+        assert asked.freeze is not None
+        victim, check = victims.find(asked.freeze, where, family=True), self.check(asked, where)
+        fields: dict[str, Any] = {"evidence": check, "restored": check, "deadline": deadline}
+        return (victims.freezing(victim, where, token=token, **fields),)
+
+
+class CutPort(Way):
+    """The database's port, cut off by the packet filter."""
+
+    key = "cut_port"
+
+    def __init__(self, tool: Tool) -> None:
+        self.name = f"port cut by {tool.name}"
+        self._tool = tool
+
+    def lacking(self, where: Surroundings) -> Obstacle | None:
+        return self._tool.lacking(where.host)
+
+    def unfit(self, asked: DatabaseParameters, where: Surroundings) -> Obstacle | None:
+        return victims.is_elsewhere(where, f"port {asked.cut_port}") or self._tool.unfit(asked.cut_by)
+
+    def steps(self, asked: DatabaseParameters, where: Surroundings, *, token: str, deadline: float) -> tuple[Step, ...]:
+        assert asked.cut_port is not None
+        port = Port(number=asked.cut_port, address=asked.cut_address, cut=asked.cut_by)
+        mark, check = mark_of(token), self.check(asked, where)
+        return tuple(
+            Step(
+                name=f"cut of {port} by {self._tool.name}, {number}",
+                do=where.host.reach(command, token=f"{token}-{number}"),
+                # Any one of them removes whatever all of them have made so far.
+                undo=where.host.reach(self._tool.remove(port, mark)),
+                evidence=check,
+                token=f"{token}-{number}",
+                deadline=deadline,
+            )
+            for number, command in enumerate(self._tool.commands(port, mark), 1)
         )
 
-    return Injection(mechanism=mechanism, steps=(step,), took_effect=took_effect, doses=doses)
 
-
-def _refused(reading: Reading) -> bool:
-    # A check that cannot run (126, 127), or hangs, says nothing about the database.
-    return reading.exit_code not in (0, None, 126, 127)
-
-
-class Commands(Mechanism):
+class Commands(Way):
     """A stop and a start command of the scenario file."""
 
-    name = "commands of the scenario"
+    name, key = "commands of the scenario", "stop_command"
 
-    def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
-        if not isinstance(scenario, DatabaseOutage):
-            return None
-        dose = scenario.parameters
-        if dose.stop_command is None:
-            return Obstacle("the scenario gives no stop_command and start_command")
-        if dose.check_command is None:
-            return Obstacle(
-                "the scenario gives no check_command, so nothing would show that the database refuses",
-                "give the argv of a command that exits 0 while the database answers",
-            )
-        if not where.allow_commands:
-            return Obstacle("a scenario file may run commands only when asked to", "--allow-commands")
-        return None
-
-    def inject(self, scenario: Scenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
-        assert isinstance(scenario, DatabaseOutage)
-        dose = scenario.parameters
-        assert dose.stop_command is not None
-        assert dose.start_command is not None
-        assert dose.check_command is not None
-        control = DatabaseControl(
-            kind=dose.database or "the database",
-            stop=dose.stop_command,
-            start=dose.start_command,
-            check=dose.check_command,
+    def steps(self, asked: DatabaseParameters, where: Surroundings, *, token: str, deadline: float) -> tuple[Step, ...]:
+        assert asked.stop_command is not None
+        assert asked.start_command is not None
+        check = self.check(asked, where)
+        step = Step(
+            name=f"outage of {asked.database or 'the database'}",
+            do=where.host.reach(asked.stop_command, token=token),
+            undo=where.host.reach(asked.start_command),
+            # Not every start command waits until the database answers.
+            restored=check,
+            evidence=check,
+            token=token,
+            deadline=deadline,
+            undo_limit=_UNDO_LIMIT,
         )
-        # Not every start command waits until the database answers.
-        return _injection(control, mechanism=self.name, seconds=seconds, token=token, restored=control.check)
+        return (step,)
 
 
 class PublishedControl(Mechanism):
@@ -133,14 +175,14 @@ class PublishedControl(Mechanism):
     name = "control published by the target"
 
     def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
-        if isinstance(scenario, DatabaseOutage) and scenario.parameters.stop_command is not None:
-            return Obstacle("the scenario gives commands of its own")
-        if isinstance(scenario, DatabaseOutage) and scenario.parameters.container is not None:
-            return Obstacle("stopping a database's container is not built yet", "give stop_command and start_command")
-        if scenario is not None and (where.target is None or where.target.database is None):
+        if scenario is None:
+            return None
+        if named := asked_of(scenario).ways:
+            return Obstacle(f"the scenario gives a {named[0]} of its own")
+        if where.target is None or where.target.database is None:
             return Obstacle(
                 f"{where.url} has not published how its database is controlled",
-                "give stop_command, start_command and check_command, or try it on `chaoslab demo --serve`",
+                "name the victim in the parameters, or try it on `chaoslab demo --serve`",
             )
         return None
 
@@ -148,7 +190,29 @@ class PublishedControl(Mechanism):
         assert where.target is not None
         assert where.target.database is not None
         control = where.target.database
-        return _injection(control, mechanism=f"{control.kind}, {self.name}", seconds=seconds, token=token)
+        step = Step(
+            name=f"outage of {control.kind}",
+            do=control.stop,
+            undo=control.start,
+            evidence=control.check,
+            token=token,
+            deadline=victims.deadline(seconds),
+            undo_limit=_UNDO_LIMIT,
+        )
+        mechanism, claim = f"{control.kind}, {self.name}", f"database of {where.url}"
+        return outage((step,), mechanism=mechanism, how="its check command refused", seconds=seconds, claim=claim)
 
 
-FAULT: Final = FailureType(scenario=DatabaseOutage, mechanisms=(Commands(), PublishedControl()))
+FAULT: Final = FailureType(
+    scenario=DatabaseOutage,
+    mechanisms=(
+        DatabaseContainer(),
+        SystemdUnit(),
+        PgCtl(),
+        Commands(),
+        FrozenServer(),
+        CutPort(Nft()),
+        CutPort(Iptables()),
+        PublishedControl(),
+    ),
+)

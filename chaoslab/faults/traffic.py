@@ -1,86 +1,98 @@
-"""What the network faults of the kernel share: which packets they hit, what they need, and how a loss is counted.
+"""What the network faults of the kernel share: which packets they hit, and what they need.
 
-The packets are those to the target: TCP, to its addresses and its port, on their way out. Nothing else is touched.
+The packets are those of the target: TCP, its addresses, its port, on their way out; or those that the scenario's
+filters name. Nothing else is touched. From the prober's side the port is the far one; a fault that acts on another host
+acts beside the service, where the port is the near one and any address may be the far one.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import shlex
-import shutil
 import socket
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field
-
 from chaoslab.errors import NotDelivered
-from chaoslab.faults.base import MARGIN_SECONDS, Injection, Obstacle, Reading
-from chaoslab.hosts import Host
+from chaoslab.faults.base import MARGIN_SECONDS, Obstacle, Surroundings
+from chaoslab.faults.doses import delay_injection
+from chaoslab.faults.impairment import Filters, NetworkLatency, PacketLoss, beyond, cannot
+from chaoslab.faults.shares import chance
+from chaoslab.hosts import Host, LocalHost
 from chaoslab.journal import Step
-from chaoslab.records import Dose
-from chaoslab.scenario import Parameters, Scenario
+
+__all__ = [
+    "NetworkLatency",
+    "PacketLoss",
+    "Traffic",
+    "beyond",
+    "cannot",
+    "chance",
+    "delay_injection",
+    "hit_by",
+    "reversible",
+    "towards",
+]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Way = Literal["egress", "ingress"]
+Side = Literal["src", "dst"]
 
 UNDO_LIMIT: Final = 5.0
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _CAP_NET_ADMIN: Final = 12
+_ASK_LIMIT: Final = 2.0
 _TRIAL_LIMIT: Final = 5.0
-_LEVEL: Final = 0.99
-_FEW_PACKETS: Final = 50
-_EFFECT_SHARE: Final = 0.7
-
-
-class LatencyParameters(Parameters):
-    """Dose of network_latency."""
-
-    delay_ms: float = Field(gt=0, le=60_000, description="delay added to each packet")
-    interface: str | None = None
-
-
-class LossParameters(Parameters):
-    """Dose of packet_loss."""
-
-    loss_percent: float = Field(gt=0, le=100, description="share of packets that is dropped")
-    interface: str | None = None
-
-
-class NetworkLatency(Scenario):
-    """Delay on the way to the target."""
-
-    type: Literal["network_latency", "network_delay"]
-    parameters: LatencyParameters
-
-
-class PacketLoss(Scenario):
-    """Packets dropped on the way to the target."""
-
-    type: Literal["packet_loss", "network_loss"]
-    parameters: LossParameters
+_ANYWHERE: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """TCP packets to a port of one or more addresses."""
+    """Packets between here and one or more networks; without a port, all of whatever protocol.
 
-    addresses: tuple[Address, ...]
-    port: int
+    `serving` says that the port is this side's own.
+    """
+
+    networks: tuple[Network, ...]
+    port: int | None
+    protocols: tuple[str, ...] = ("tcp",)
+    serving: bool = False
 
     def __str__(self) -> str:
-        return f"{', '.join(map(str, self.addresses))} port {self.port}"
+        where = ", ".join(str(network).removesuffix("/32").removesuffix("/128") for network in self.networks)
+        near = "any address" if set(self.networks) == set(_ANYWHERE) else where
+        return near if self.port is None else f"{near} port {self.port}"
 
-    def of(self, version: int) -> tuple[Address, ...]:
-        """Return the addresses of one IP version, 4 or 6."""
-        return tuple(address for address in self.addresses if address.version == version)
+    def of(self, version: int) -> tuple[Network, ...]:
+        """Return the networks of one IP version, 4 or 6."""
+        return tuple(network for network in self.networks if network.version == version)
+
+    def sides(self, way: Way) -> tuple[Side, Side]:
+        """Return on which side of a packet that goes `way` the far address is, and on which side the port."""
+        far: Side = "dst" if way == "egress" else "src"
+        near: Side = "src" if way == "egress" else "dst"
+        return far, near if self.serving else far
+
+    @property
+    def address(self) -> Address | None:
+        """The first far address, if the far side is known by addresses rather than networks."""
+        whole = [network for network in self.networks if network.num_addresses == 1]
+        return whole[0].network_address if whole else None
 
 
-SAMPLE: Final = Traffic((ipaddress.ip_address("127.0.0.1"),), 9)
+SAMPLE: Final = Traffic((ipaddress.ip_network("127.0.0.1"),), 9)
 """Stands for the target's packets where there is no target yet."""
+
+
+def is_anywhere(network: Network) -> bool:
+    """Whether a network has every address."""
+    return network in _ANYWHERE
 
 
 def towards(url: str) -> Traffic:
@@ -93,32 +105,90 @@ def towards(url: str) -> Traffic:
         NotDelivered: the host does not resolve.
     """
     parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 80)
+    host, port = parts.hostname or "", port_of(url)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise NotDelivered(f"the host {host!r} of the target does not resolve: {error.strerror}") from error
     names = dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in found)
-    return Traffic(tuple(ipaddress.ip_address(name) for name in names), port)
+    return Traffic(tuple(ipaddress.ip_network(name) for name in names), port)
 
 
-def no_privilege() -> Obstacle | None:
-    """Return that this process may not change the network, or None."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-    if int(fields["CapEff"], 16) >> _CAP_NET_ADMIN & 1:
+def port_of(url: str) -> int:
+    """Return the port of a URL, written or implied."""
+    parts = urlsplit(url)
+    return parts.port or _DEFAULT_PORTS.get(parts.scheme, 80)
+
+
+def hit_by(filters: Filters, where: Surroundings) -> Traffic:
+    """Return the packets that the scenario's filters name, or the target's own.
+
+    Raises:
+        NotDelivered: the target's host does not resolve.
+    """
+    serving = where.host.name != LocalHost.name
+    if filters.address is not None:
+        networks: tuple[Network, ...] = (ipaddress.ip_network(filters.address),)
+        return Traffic(networks, filters.port, ("tcp",) if filters.port else (), serving)
+    if serving:
+        return Traffic(_ANYWHERE, filters.port or port_of(where.url), serving=True)
+    found = towards(where.url)
+    return Traffic(found.networks, filters.port or found.port)
+
+
+def leaving(host: Host, hit: Traffic, asked: str | None) -> str:
+    """Return the interface that packets to the far side leave by; `asked` overrides what the kernel says.
+
+    Raises:
+        NotDelivered: there is no way to the far side, or there are several.
+    """
+    if hit.address is None and asked is not None:
+        return asked
+    ways = {str(network): way for network in hit.networks if (way := _way(host, network))}
+    if not ways:
+        raise NotDelivered(f"there is no route to {hit}")
+    found = sorted(set(ways.values()))
+    if asked is not None and found == ["lo"] != [asked]:
+        raise NotDelivered(f"packets to {hit} never leave this machine: they take lo, not {asked}")
+    if asked is not None:
+        return asked
+    if len(found) > 1:
+        described = ", ".join(f"{network} by {way}" for network, way in ways.items())
+        raise NotDelivered(f"packets leave by several interfaces: {described}; name one: parameters.interface")
+    return found[0]
+
+
+def _way(host: Host, network: Network) -> str | None:
+    """Return the interface of the route to a network's first address; to anywhere, that of the default route."""
+    family = "-6" if network.version == 6 else "-4"
+    question = ("show", "default") if is_anywhere(network) else ("get", str(network.network_address))
+    result = host.run(("ip", family, "-j", "route", *question), timeout=_ASK_LIMIT)
+    routes = json.loads(result.stdout) if result.ok and result.stdout.strip() else []
+    return next((str(route["dev"]) for route in routes if "dev" in route), None)
+
+
+def no_privilege(host: Host) -> Obstacle | None:
+    """Return that our commands may not change the network of `host`, or None."""
+    status = host.run(("cat", "/proc/self/status"), timeout=_ASK_LIMIT)
+    fields = dict(line.split(":", 1) for line in status.stdout.splitlines() if ":" in line)
+    if int(fields.get("CapEff", "0"), 16) >> _CAP_NET_ADMIN & 1:
         return None
     return Obstacle("changing the network needs CAP_NET_ADMIN", "run as root")
 
 
-def no_program(name: str, package: str) -> Obstacle | None:
+def no_program(host: Host, name: str, package: str) -> Obstacle | None:
     """Return that a program is not installed, or None."""
-    return None if shutil.which(name) else Obstacle(f"{name} is not installed", f"apt-get install {package}")
+    found = host.run(("sh", "-c", f"command -v {shlex.quote(name)}"), timeout=_ASK_LIMIT).ok
+    return None if found else Obstacle(f"{name} is not installed", f"apt-get install {package}")
 
 
-def no_interface(name: str | None) -> Obstacle | None:
+def no_interface(host: Host, name: str | None) -> Obstacle | None:
     """Return that there is no such network interface, or None."""
-    existing = [interface for _, interface in socket.if_nameindex()]
-    if name is None or name in existing:
+    if name is None:
+        return None
+    listed = host.run(("ip", "-j", "link", "show"), timeout=_ASK_LIMIT)
+    existing = [str(link["ifname"]) for link in json.loads(listed.stdout)] if listed.ok else []
+    if name in existing:
         return None
     return Obstacle(f"there is no network interface {name!r}", f"parameters.interface: one of {', '.join(existing)}")
 
@@ -137,6 +207,7 @@ def no_kernel_support(host: Host, commands: Iterable[Sequence[str]]) -> Obstacle
 
 
 def reversible(
+    host: Host,
     commands: Sequence[tuple[str, Sequence[str]]],
     *,
     undo: tuple[str, ...],
@@ -144,12 +215,15 @@ def reversible(
     seconds: float,
     token: str,
 ) -> tuple[Step, ...]:
-    """Return steps from (name, argv) pairs; any one of their undos removes whatever all of them have made so far."""
+    """Return steps from (name, argv) pairs; any one of their undos removes whatever all of them have made so far.
+
+    The pairs and `undo` act on `host`; `evidence` is taken as it is, for some of it looks from the prober's side.
+    """
     return tuple(
         Step(
             name=name,
-            do=tuple(command),
-            undo=undo,
+            do=host.reach(command, token=f"{token}-{number}"),
+            undo=host.reach(undo),
             evidence=evidence,
             token=f"{token}-{number}",
             deadline=seconds + MARGIN_SECONDS,
@@ -159,95 +233,19 @@ def reversible(
     )
 
 
-def loss(scenario: Scenario) -> LossParameters:
-    """Return the dose that is asked of packet_loss."""
-    assert isinstance(scenario, PacketLoss)
-    return scenario.parameters
-
-
-def losing(scenario: Scenario, *, mechanism: str, steps: tuple[Step, ...], counted: str) -> Injection:
-    """Return an injection whose evidence is counters, {"seen", "dropped"}, that start at 0 with the fault.
-
-    It takes effect with the first packet: a rule that no packet meets is no fault. `counted` says what counts.
-    """
-
-    def took_effect(readings: Sequence[Reading]) -> bool:
-        return readings[-1].exit_code == 0 and int(readings[-1].data.get("seen", 0)) > 0
-
-    def doses(readings: Sequence[Reading]) -> tuple[Dose, ...]:
-        last = readings[-1].data if readings[-1].exit_code == 0 else {}
-        return (loss_dose(loss(scenario), last.get("seen", 0), last.get("dropped", 0), counted, mechanism),)
-
-    return Injection(mechanism=mechanism, steps=steps, took_effect=took_effect, doses=doses)
-
-
-def loss_dose(asked: LossParameters, seen: int, dropped: int, counted: str, mechanism: str) -> Dose:
-    """Return the share of packets that was dropped, beside what chance allows for so many packets at what was asked.
-
-    Chance is the central binomial interval, at 99 %. With few packets it is wide, and the dose says so.
-    """
-    low, high = chance(asked.loss_percent / 100, seen)
-    few = f"; only {seen} packets, so that chance alone allows {low:.0%} to {high:.0%}" if seen < _FEW_PACKETS else ""
-    return Dose(
-        quantity="packets dropped on the way to the target",
-        unit="%",
-        asked=asked.loss_percent,
-        delivered=100 * dropped / seen if seen else None,
-        low=100 * low,
-        high=100 * high,
-        how=f"{dropped} of {seen} packets, by {counted}; the kernel's random numbers take no seed{few}",
-        mechanism=mechanism,
-    )
-
-
-def chance(share: float, count: int, level: float = _LEVEL) -> tuple[float, float]:
-    """Return the central interval of a binomial share: `count` trials, each a success with probability `share`.
-
-    >>> chance(0.5, 100)
-    (0.37, 0.63)
-    >>> chance(1.0, 7), chance(0.3, 0)
-    ((1.0, 1.0), (0.0, 1.0))
-    """
-    if not count:
-        return 0.0, 1.0
-    from scipy.stats import binom  # takes half a second, and only a dose needs it
-
-    tail = (1 - level) / 2
-    return float(binom.ppf(tail, count, share)) / count, float(binom.ppf(1 - tail, count, share)) / count
-
-
 def first(*checks: Callable[[], Obstacle | None]) -> Obstacle | None:
     """Return the first obstacle that one of `checks` finds; the later ones are not asked any more."""
     return next((obstacle for check in checks if (obstacle := check())), None)
 
 
-def added_ms(readings: Sequence[Reading]) -> float | None:
-    """Return by how much the last reading's round trip is longer than the first one's, in ms."""
-    before, now = readings[0].data.get("rtt_ms"), readings[-1].data.get("rtt_ms")
-    return None if before is None or now is None else float(now) - float(before)
+def together(*looks: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the command that takes several looks at once, and prints what they say as one object."""
+    if len(looks) == 1:
+        return looks[0]
+    return (sys.executable, "-m", "chaoslab.agent.together", *(json.dumps(look) for look in looks))
 
 
-def delay_injection(scenario: NetworkLatency, mechanism: str, steps: tuple[Step, ...]) -> Injection:
-    """Return the injection of a delay whose last step's evidence is `chaoslab.agent.crossing`."""
-    asked = scenario.parameters.delay_ms
-
-    def took_effect(readings: Sequence[Reading]) -> bool:
-        added = added_ms(readings)
-        return added is not None and added >= _EFFECT_SHARE * asked
-
-    def doses(readings: Sequence[Reading]) -> tuple[Dose, ...]:
-        return (
-            Dose(
-                quantity="delay added",
-                unit="ms",
-                asked=asked,
-                delivered=added_ms(readings),
-                low=asked * 0.95 - 2.0,
-                # Above, what the target and this machine add under load is in it too.
-                high=asked * 1.10 + 5.0,
-                how="median round trip of requests that cross the fault, against the same just before it",
-                mechanism=mechanism,
-            ),
-        )
-
-    return Injection(mechanism=mechanism, steps=steps, took_effect=took_effect, doses=doses)
+def flows(hit: Traffic) -> Iterator[tuple[Network, str | None]]:
+    """Yield each network with each protocol; None is whatever protocol."""
+    for network in hit.networks:
+        yield from ((network, protocol) for protocol in hit.protocols or (None,))

@@ -18,10 +18,10 @@ import pytest
 
 from chaoslab import targets
 from chaoslab.agent.processes import Identity
+from chaoslab.agent.search import read_pid_file
 from chaoslab.demo import database, launch
 from chaoslab.demo.premises import Premises
 from chaoslab.errors import UsageError
-from chaoslab.faults.container_crash import read_pid_file
 from chaoslab.targets import DatabaseControl, Target
 from tests.demo.conftest import Site, until
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 
 from chaoslab.faults import Injection, Mechanism, Reading, Surroundings
@@ -80,3 +81,10 @@ def wait_for_effect(injection: Injection, *before: Reading) -> list[Reading]:
         assert time.monotonic() < deadline, f"no effect was seen: {readings[-1]}"
         readings.append(read(injection.steps[-1]))
     return readings[len(before) :]
+
+
+def rules() -> list[str]:
+    """Everything that filters packets here, without counters and iptables' own empty chains."""
+    commands = (["nft", "--stateless", "list", "ruleset"], ["iptables-save"], ["ip6tables-save"])
+    texts = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in commands]
+    return [line for text in texts for line in text.splitlines() if not line.startswith(("#", ":"))]

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -26,10 +26,15 @@ def traffic(host: str = "127.0.0.1", *, connections: int = 100) -> Iterator[int]
             process.kill()
 
 
-async def _serve_and_ask(host: str, connections: int) -> None:
+def play(host: str, connections: int, report: Callable[[int], None]) -> None:
+    """Send to and fro until this process is killed; `report` is told the port."""
+    asyncio.run(_serve_and_ask(host, connections, report))
+
+
+async def _serve_and_ask(host: str, connections: int, report: Callable[[int], None]) -> None:
     server = await asyncio.start_server(_echo, host, 0, backlog=connections)
     port = server.sockets[0].getsockname()[1]
-    print(port, flush=True)
+    report(port)
     await asyncio.gather(*(_ask(host, port) for _ in range(connections)))
 
 
@@ -48,4 +53,4 @@ async def _ask(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve_and_ask(sys.argv[1], int(sys.argv[2])))
+    play(sys.argv[1], int(sys.argv[2]), lambda port: print(port, flush=True))

@@ -2,64 +2,32 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from chaoslab.faults import Injection, Mechanism, Surroundings
+from chaoslab.faults.doses import loss_dose
 from chaoslab.faults.packet_drop import IptablesDrop, NftDrop
-from chaoslab.faults.traffic import chance
+from chaoslab.faults.shares import Share, chance
+from chaoslab.hosts import LocalHost
 from tests import servers
-from tests.conftest import missing
 from tests.faults import kit
-from tests.faults.kit import HOST, deliver, read, scenario, surroundings
+from tests.faults.kit import HOST, deliver, read, rules, scenario, surroundings
 from tests.faults.pingpong import traffic
 
-_CLONE_NEWNET = 0x40000000
 BY_CHANCE = 1 - 1e-6
 """Of the intervals that tests assert: the 99 % ones of a dose fail once in a hundred runs."""
 
 MECHANISMS = pytest.mark.parametrize("mechanism", [NftDrop(), IptablesDrop()], ids=lambda mechanism: mechanism.name)
 
 
-@pytest.fixture
-def namespace(need: Callable[[str, str], None]) -> Iterator[None]:
-    """Take this thread, and what it starts, into a network namespace that goes with the test."""
-    for program, package in (("ip", "iproute2"), ("nft", "nftables"), ("iptables", "iptables")):
-        need(program, f"apt-get install {package}")
-    if os.geteuid() != 0:
-        missing("network namespaces need root")
-    libc = ctypes.CDLL(None, use_errno=True)
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    try:
-        assert libc.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-        assert Path("/proc/thread-self/ns/net").stat().st_ino != os.fstat(home).st_ino
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        for tool in ("iptables", "ip6tables"):  # whose own empty table stays wherever there once was a rule
-            for change in ("-A", "-D"):
-                subprocess.run([tool, "-t", "mangle", change, "OUTPUT", "-j", "ACCEPT"], check=True)
-        yield
-    finally:
-        assert libc.setns(home, _CLONE_NEWNET) == 0, "the test process is stuck in its namespace"
-        os.close(home)
-
-
 def to(port: int, host: str = "127.0.0.1") -> Surroundings:
     return replace(surroundings(), url=f"http://{host}:{port}")
-
-
-def rules() -> list[str]:
-    """Everything that filters packets here, without counters and iptables' own empty chains."""
-    commands = (["nft", "--stateless", "list", "ruleset"], ["iptables-save"], ["ip6tables-save"])
-    texts = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in commands]
-    return [line for text in texts for line in text.splitlines() if not line.startswith(("#", ":"))]
 
 
 def prepare(mechanism: Mechanism, port: int, percent: float = 50.0) -> Injection:
@@ -206,16 +174,66 @@ def test_a_remove_that_cannot_tell_is_no_success(namespace: None) -> None:
     assert result.returncode == 1
 
 
-def test_a_dose_of_few_packets_says_so() -> None:
-    from chaoslab.faults.traffic import loss, loss_dose
+@MECHANISMS
+def test_what_comes_from_the_target_is_lost_on_its_way_back(namespace: None, mechanism: Mechanism) -> None:
+    with servers.running() as target:
+        asked = scenario("packet_loss", loss_percent=100, direction="ingress", interface="lo")
+        injection = mechanism.inject(asked, to(target.port), seconds=1.0, token="test-ingress")
+        for step in injection.steps:
+            kit.do(step)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(("127.0.0.1", target.port), timeout=0.3)
+        assert read(injection.steps[-1]).data["dropped"] > 0
+        undo(injection)
+        socket.create_connection(("127.0.0.1", target.port), timeout=0.3).close()
 
-    dose = loss_dose(loss(scenario("packet_loss", loss_percent=50)), 20, 13, "a test", "M")
-    assert dose.ok
-    assert "only 20 packets" in dose.how
-    assert "only" not in loss_dose(loss(scenario("packet_loss", loss_percent=50)), 200, 100, "a test", "M").how
+
+@MECHANISMS
+def test_filters_name_other_packets_than_the_targets(namespace: None, mechanism: Mechanism) -> None:
+    with servers.running() as target, servers.running() as other:
+        for filters, lost in (({"port": other.port}, other.port), ({"address": "127.0.0.0/8"}, target.port)):
+            asked = scenario("packet_loss", loss_percent=100, **filters)
+            assert mechanism.obstacle(asked, to(target.port)) is None
+            injection = mechanism.inject(asked, to(target.port), seconds=1.0, token="test-filters")
+            for step in injection.steps:
+                kit.do(step)
+            with pytest.raises(TimeoutError):
+                socket.create_connection(("127.0.0.1", lost), timeout=0.2)
+            undo(injection)
+
+
+@MECHANISMS
+def test_beside_the_service_it_is_the_near_port_that_counts(namespace: None, mechanism: Mechanism) -> None:
+    class Beside(LocalHost):
+        name = "docker:somewhere"
+
+    with servers.running() as target:
+        where = replace(to(target.port, "192.0.2.7"), host=Beside())
+        asked = scenario("packet_loss", loss_percent=100, direction="egress")
+        assert mechanism.obstacle(asked, where) is None
+        injection = mechanism.inject(asked, where, seconds=1.0, token="test-beside")
+        for step in injection.steps:
+            kit.do(step)
+        with pytest.raises(TimeoutError):  # its answers are lost
+            socket.create_connection(("127.0.0.1", target.port), timeout=0.2)
+        undo(injection)
+
+
+@MECHANISMS
+def test_what_a_packet_filter_cannot_do_is_named(mechanism: Mechanism) -> None:
+    asked = scenario("packet_loss", loss_percent=5, loss_correlation_percent=25, corrupt_percent=1)
+    obstacle = str(mechanism.obstacle(asked, to(9)))
+    assert obstacle == f"{mechanism.name} cannot do loss_correlation_percent, corrupt_percent"
+    bursts = scenario("packet_loss", loss_gemodel={"p_percent": 1, "r_percent": 10})
+    assert "cannot do loss_gemodel" in str(mechanism.obstacle(bursts, to(9)))
+
+
+def test_a_dose_of_few_packets_says_so() -> None:
+    few = loss_dose(Share(0.5), 50.0, 20, 13, "a test", "M")
+    assert few.ok
+    assert "only 20 packets" in few.how
+    assert "only" not in loss_dose(Share(0.5), 50.0, 200, 100, "a test", "M").how
 
 
 def test_no_packets_are_no_dose() -> None:
-    from chaoslab.faults.traffic import loss, loss_dose
-
-    assert not loss_dose(loss(scenario("packet_loss", loss_percent=5)), 0, 0, "a test", "M").ok
+    assert not loss_dose(Share(0.05), 5.0, 0, 0, "a test", "M").ok
