@@ -147,10 +147,11 @@ class Stressor(Mechanism):
             raise NotDelivered(str(refusal)) from refusal
         work, limit = self.settled(scenario, facts), seconds + MARGIN_SECONDS
         place = _named_place(scenario, where)
-        do = (*_WITHIN, *_place(scenario, where), "--", *self.argv(work, limit, token))
+        # A container is entered by the same command, which is how the workers become first victims there.
+        enter = () if _is_part(where) else (*_WITHIN, *_place(scenario, where), "--")
         step = Step(
             name=f"{scenario.type} by {self.name}",
-            do=where.host.reach(do, token=token),
+            do=where.host.reach((*enter, *self.argv(work, limit, token)), token=token),
             undo=where.host.machine.reach((*_PROCESSES, "end", token), undo=True),
             evidence=where.host.machine.reach((*_PROCESSES, "usage", token, *self.watched(work))),
             token=token,
@@ -219,7 +220,12 @@ def _named_place(scenario: Scenario, where: Surroundings) -> str:
     placement = _placement(scenario)
     if placement:
         return str(placement)
-    return where.host.place if where.host.machine is not where.host else ""
+    return where.host.place if _is_part(where) else ""
+
+
+def _is_part(where: Surroundings) -> bool:
+    """Whether the host is a container: a part of a machine."""
+    return where.host.machine is not where.host
 
 
 def _elsewhere(scenario: Scenario, where: Surroundings) -> Obstacle | None:
@@ -235,7 +241,7 @@ def _misplaced(scenario: Scenario, where: Surroundings) -> Obstacle | None:
     placement = _placement(scenario)
     if placement is None:
         return None
-    if where.host.machine is not where.host:
+    if _is_part(where):
         return Obstacle(f"the host {where.host.name} is a placement already", "leave out placement, or host")
     if placement.target and where.target is None:
         return Obstacle(f"{where.url} has published no process", "name a container, pid_file or port in placement")
