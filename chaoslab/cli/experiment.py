@@ -152,10 +152,11 @@ def _rehearse(prepared: Any, output: Path | None) -> None:
             f"{planned.recovery:g} s recovery"
         )
         for step in run.steps:
-            click.echo(f"   do        {shlex.join(step.do)}")
+            click.echo(f"   {step.name}")
+            click.echo(f"      do        {shlex.join(step.do)}")
             if step.evidence:
-                click.echo(f"   evidence  {shlex.join(step.evidence)}")
-            click.echo(f"   undo      {shlex.join(step.undo)}")
+                click.echo(f"      evidence  {shlex.join(step.evidence)}")
+            click.echo(f"      undo      {shlex.join(step.undo)}")
     if output is not None:
         experiment.record_rehearsal(prepared, output)
         click.echo(f"\n{output} holds the dry run; it cannot be analysed as real")

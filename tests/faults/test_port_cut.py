@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,32 +13,11 @@ from chaoslab.faults.database_outage import CutPort
 from chaoslab.faults.port_cut import Iptables, Nft
 from chaoslab.scenario import Scenario
 from tests import servers
-from tests.conftest import missing
 from tests.faults.kit import HOST, deliver, do, scenario, surroundings
-
-_CLONE_NEWNET = 0x40000000
 
 MECHANISMS = pytest.mark.parametrize("mechanism", [CutPort(Nft()), CutPort(Iptables())], ids=lambda cut: cut.name)
 # A client that soon gives up stands for the one of a database.
 CLIENT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=0.3)"
-
-
-@pytest.fixture
-def namespace(need: Callable[[str, str], None]) -> Iterator[None]:
-    """Take this thread, and what it starts, into a network namespace that goes with the test."""
-    for program, package in (("ip", "iproute2"), ("nft", "nftables"), ("iptables", "iptables")):
-        need(program, f"apt-get install {package}")
-    if os.geteuid() != 0:
-        missing("network namespaces need root")
-    libc = ctypes.CDLL(None, use_errno=True)
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    try:
-        assert libc.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        yield
-    finally:
-        assert libc.setns(home, _CLONE_NEWNET) == 0, "the test process is stuck in its namespace"
-        os.close(home)
 
 
 def rules() -> list[str]:

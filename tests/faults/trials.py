@@ -4,8 +4,8 @@
         conform(trial)
 
 `HERE` names those that can be tried on any machine that has the programs; `NAMESPACED` ones change the network, and
-must be entered within a network namespace of their own. What needs another kernel is tried in `uml/`, what needs systemd
-nowhere: `ELSEWHERE`.
+must be entered within a network namespace of their own. `ELSEWHERE`: what needs another kernel is tried in `uml/`, and
+systemd by a stand-in.
 """
 
 from __future__ import annotations
@@ -83,8 +83,10 @@ def stress(kind: str, name: str, **dose: object) -> Opening:
     return opened
 
 
-def _trial(kind: str, name: str, asked: Any, where: Surroundings, state: Callable[[], object]) -> Trial:
-    return Trial(mechanism=mechanism(kind, name), asked=asked, where=where, seconds=0.5, state=state)
+def _trial(
+    kind: str, name: str, asked: Any, where: Surroundings, state: Callable[[], object], *, seconds: float = 0.5
+) -> Trial:
+    return Trial(mechanism=mechanism(kind, name), asked=asked, where=where, seconds=seconds, state=state)
 
 
 def container(kind: str, **dose: object) -> Opening:
@@ -174,7 +176,7 @@ def commands() -> AbstractContextManager[Trial]:
     return opened()
 
 
-def database(name: str, **dose: Callable[[Premises], object]) -> Opening:
+def database(name: str, *, seconds: float = 0.5, **dose: Callable[[Premises], object]) -> Opening:
     """The embedded shop's PostgreSQL."""
 
     @contextmanager
@@ -185,7 +187,8 @@ def database(name: str, **dose: Callable[[Premises], object]) -> Opening:
             with launch(folder=folder, build="resilient", token=f"trial-shop-{secrets.token_hex(6)}") as running:
                 target = find(running.url)
                 asked = scenario("database_outage", **{key: value(shop) for key, value in dose.items()})
-                yield _trial("database_outage", name, asked, surroundings(target), lambda: _answers(shop))
+                where, state = surroundings(target), lambda: _answers(shop)
+                yield _trial("database_outage", name, asked, where, state, seconds=seconds)
         finally:
             teardown.clear(shop)
 
@@ -301,7 +304,7 @@ HERE: Final[dict[str, Opening]] = {
     "database_outage by docker": container("database_outage", action="pause"),
     "database_outage by pg_ctl": database("pg_ctl", data_directory=_data),
     "database_outage by commands of the scenario": commands,
-    "database_outage by frozen server": database("frozen server", freeze=_server, connection=_address),
+    "database_outage by frozen server": database("frozen server", seconds=2.0, freeze=_server, connection=_address),
     "database_outage by control published by the target": database("control published by the target"),
 }
 NAMESPACED: Final[dict[str, Opening]] = {
