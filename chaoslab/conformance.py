@@ -78,7 +78,7 @@ def conform(trial: Trial) -> Delivered:
     delivered = deliver(trial)
     missed = [dose for dose in delivered.doses if not dose.ok]
     _require(not missed, trial, f"the dose was not delivered: {missed}")
-    for done in range(len(prepare(trial).steps) + 1):
+    for done in range(len(prepare(trial).steps)):  # all of them were done, and undone, above
         cut(trial, after=done)
     kill(trial)
     return delivered

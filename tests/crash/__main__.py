@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from chaoslab.targets import STATE_VARIABLE
+from tests.conform import IN_A_NAMESPACE
 from tests.crash.harness import VICTIMS, Outcome, Range, plan
 from tests.faults.trials import HERE, NAMESPACED, TRIALS
 
 _JOBS = 4
-_IN_A_NAMESPACE = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def shoot_all(names: Sequence[str], kills: int, seed: int) -> list[Line]:
 def _elsewhere(names: Sequence[str], kills: int, seed: int) -> subprocess.Popen[str]:
     """Do the same in a process of its own, in a network namespace of its own; its lines come as JSON."""
     options = ["--kills", str(kills), "--seed", str(seed), "--json", *(f"--only={name}" for name in names)]
-    argv = [*_IN_A_NAMESPACE, sys.executable, "-m", "tests.crash", *options]
+    argv = [*IN_A_NAMESPACE, sys.executable, "-m", "tests.crash", *options]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
 

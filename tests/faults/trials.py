@@ -38,6 +38,8 @@ from tests.faults.test_dns_failure import resolver
 
 Opening = Callable[[], AbstractContextManager[Trial]]
 
+_STALLS: Final = "tcp proxy, loss emulated as retransmission stalls"
+
 ELSEWHERE: Final = frozenset({"tc netem", "systemd"})
 
 # A supervisor in a few lines: starts a sleeper, writes its pid file, starts another when it dies.
@@ -296,6 +298,9 @@ HERE: Final[dict[str, Opening]] = {
     "disk_stress by stress-ng": stress("disk_stress", "stress-ng", io_workers=1),
     "disk_stress by python workers": stress("disk_stress", "python workers", io_workers=1),
     "network_latency by tcp proxy": proxied("network_latency", "tcp proxy", delay_ms=50),
+    "packet_loss by tcp proxy": proxied(
+        "packet_loss", "tcp proxy, loss emulated as retransmission stalls", loss_percent=30
+    ),
     "container_crash by docker": container("container_crash"),
     "container_crash by docker, pause": container("container_crash", action="pause"),
     "container_crash by process": listener(),
