@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 from chaoslab.errors import NotDelivered
-from chaoslab.faults import doses, emulator, traffic
+from chaoslab.faults import doses, emulator, timing, traffic
 from chaoslab.faults.base import Injection, Mechanism, Obstacle, Surroundings
 from chaoslab.faults.emulator import FIRST_HANDLE, Place
 from chaoslab.faults.impairment import Impairment
@@ -98,20 +98,20 @@ def _claims(place: Place) -> tuple[str, ...]:
 
 def _volleys(asked: Impairment) -> tuple[str, ...]:
     """Return the options of `measure`: as many frames as fit in a time that leaves a limited rate its room."""
-    serialised = doses.serialised_ms(asked, doses.FRAME_BYTES)
+    serialised = timing.serialised_ms(asked, timing.FRAME_BYTES)
     pause = max(_LEAST_PAUSE_MS, _SLACK * serialised)
     count = max(_SLACK, min(_MOST_FRAMES, int(_VOLLEY_MS / pause)))
     patience = asked.delay_ms + _SLACK * (asked.jitter_ms + serialised) + _PATIENCE_MS
     options = {
         "frames": count,
-        "size": doses.FRAME_BYTES,
+        "size": timing.FRAME_BYTES,
         "pause-ms": pause,
         "patience-ms": patience,
         "early-ms": asked.delay_ms / 2 if asked.reorder_percent else 0,
     }
     if asked.rate_kbit:
-        size, burst = doses.burst(asked)
-        whole = patience + 2 * burst * doses.serialised_ms(asked, size)
+        size, burst = timing.burst(asked)
+        whole = patience + 2 * burst * timing.serialised_ms(asked, size)
         options |= {"burst": burst, "burst-size": size, "burst-patience-ms": whole}
     return tuple(word for name, value in options.items() for word in (f"--{name}", f"{value:g}"))
 

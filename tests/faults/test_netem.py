@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import chaoslab
-from chaoslab.faults import Surroundings, emulator, shares
+from chaoslab.faults import Surroundings, shares
 from chaoslab.faults.impairment import FourStates, GilbertElliott, Impairment
 from chaoslab.faults.netem import Netem
 from chaoslab.faults.shares import Share, chance
@@ -26,7 +26,7 @@ from tests.faults.kit import scenario, surroundings
 
 REPOSITORY = Path(chaoslab.__file__).parents[1]
 BY_CHANCE = 1 - 1e-6
-BOOT_LIMIT = 110.0
+BOOT_LIMIT = 180.0
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +174,11 @@ class Answering(LocalHost):
 
     def __init__(self, **answers: Any) -> None:
         super().__init__()
-        self.answers = {"ip": [{"dev": "lo", "ifname": "lo"}], "tc": [{"kind": "noqueue", "handle": "0:"}], "unshare": ""} | answers
+        self.answers = {
+            "ip": [{"dev": "lo", "ifname": "lo"}],
+            "tc": [{"kind": "noqueue", "handle": "0:"}],
+            "unshare": "",
+        } | answers
 
     def run(self, argv: Sequence[str], **_: Any) -> Completed:
         answer = self.answers[argv[0]]

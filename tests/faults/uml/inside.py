@@ -52,7 +52,6 @@ class ForkingHost(LocalHost):
             return Completed(tuple(argv), None, "", "")
         return Completed(tuple(argv), *ours.recv())
 
-
     def run_each(self, commands: list[list[str]], timeout: float) -> Completed:
         """As `chaoslab.agent.together`, one after another."""
         ended = [self.run(command, timeout=timeout) for command in commands]
@@ -144,7 +143,7 @@ def another_machine() -> Iterator[int]:
         try:
             yield port
         finally:
-            subprocess.run("ip link del near0".split(), check=True)
+            subprocess.run(["ip", "link", "del", "near0"], check=True)
 
 
 def to(port: int, host: str = "127.0.0.1") -> Surroundings:
