@@ -59,7 +59,7 @@ def delay_trials(asked: Impairment, count: int) -> float:
 def charged_bytes(asked: Impairment, size: int) -> int:
     """Return as how many bytes the emulator counts a packet of `size` (packet_time_ns in sch_netem.c).
 
-    >>> charged_bytes(Impairment(rate_kbit=8, rate_cell_bytes=48, rate_cell_overhead_bytes=5), 50)
+    >>> charged_bytes(Impairment(rate_kbit=32, rate_cell_bytes=48, rate_cell_overhead_bytes=5), 50)
     106
     """
     size = max(1, size + asked.rate_packet_overhead_bytes)

@@ -11,6 +11,7 @@ from chaoslab.faults import emulator, failure_types
 from chaoslab.faults.doses import crossed, framed
 from chaoslab.faults.emulator import Place, commands
 from chaoslab.faults.impairment import Impairment, LatencyParameters, cannot
+from chaoslab.faults.netem import Netem, _too_long
 from chaoslab.faults.timing import burst, spread_ms
 from chaoslab.faults.traffic import hit_by, towards
 from tests.faults.kit import scenario, surroundings
@@ -89,7 +90,7 @@ def test_correlated_draws_of_a_uniform_jitter_vary_less() -> None:
     assert spread_ms(Impairment(delay_ms=50, jitter_ms=10, delay_correlation_percent=60)) == pytest.approx(alone / 2)
 
 
-@pytest.mark.parametrize("kbit", [8, 200, 1000, 100_000])
+@pytest.mark.parametrize("kbit", [32, 200, 1000, 100_000])
 def test_a_burst_is_over_in_a_second_whatever_the_rate(kbit: float) -> None:
     size, count = burst(Impairment(rate_kbit=kbit))
     assert size * count * 8 / kbit < 1000
@@ -113,6 +114,20 @@ def test_what_comes_in_is_led_aside_only_where_loopback_does_not_see_it() -> Non
         "match ip src 127.0.0.1/32 match ip protocol 6 0xff match ip sport 8080 0xffff flowid 7c00:2"
     )
     assert len({name for name, _ in on["eth0"]}) == len(on["eth0"])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"delay_ms": 4000, "duplicate_percent": 1}, {"rate_kbit": 32, "delay_ms": 900, "direction": "both"}],
+)
+def test_what_takes_longer_to_measure_than_evidence_is_waited_for_is_refused(asked: dict[str, Any]) -> None:
+    obstacle = Netem().obstacle(scenario("network_impairment", **asked), surroundings())
+    assert "more than evidence is waited for" in str(obstacle)
+
+
+def test_the_slowest_rate_can_be_measured_both_ways() -> None:
+    slowest = Impairment(rate_kbit=32, delay_ms=50, jitter_ms=10, direction="both")
+    assert _too_long(slowest) is None
 
 
 def test_the_general_type_takes_any_effects() -> None:
