@@ -79,6 +79,7 @@ def _model() -> type[ScenarioFile]:
     )
 
 
+@cache
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of the scenario file, for editors."""
     schema = _model().model_json_schema()

@@ -49,7 +49,7 @@ class Netem(Mechanism):
             partial(traffic.no_privilege, where.host),
             partial(traffic.no_program, where.host, "tc", "iproute2"),
             partial(traffic.no_program, where.host, "ip", "iproute2"),
-            lambda: traffic.no_kernel_support(where.host, [command for _, command in emulator.trial(asked)]),
+            lambda: _no_kernel_support(asked, where, aside=scenario is not None and _aside(asked, where)),
             lambda: None if scenario is None else _nowhere(asked, where),
         )
 
@@ -129,6 +129,19 @@ def _volleys(asked: Impairment) -> dict[str, float]:
         whole = patience + 2 * burst * timing.serialised_ms(asked, size)
         options |= {"burst": burst, "burst-size": size, "burst-patience-ms": whole}
     return options
+
+
+def _no_kernel_support(asked: Impairment, where: Surroundings, *, aside: bool) -> Obstacle | None:
+    return traffic.no_kernel_support(where.host, [command for _, command in emulator.trial(asked, aside=aside)])
+
+
+def _aside(asked: Impairment, where: Surroundings) -> bool:
+    """Whether what comes in must be led aside; where nothing is known of it, `_nowhere` will say so."""
+    try:
+        interface = leaving(where.host, hit_by(asked, where), asked.interface)
+    except NotDelivered:
+        return False
+    return Place(interface, "", asked.directions).aside
 
 
 def _nowhere(asked: Impairment, where: Surroundings) -> Obstacle | None:

@@ -114,6 +114,7 @@ def test_a_limited_rate_is_measured_by_a_burst(answers: dict[str, Any]) -> None:
 
 def test_what_comes_in_goes_through_a_device_of_ours(answers: dict[str, Any]) -> None:
     found = answers["coming_in"]
+    assert found["obstacle"] == "None"
     assert found["delay added"]["ok"]
     assert found["standard deviation of the delay"]["ok"]
 

@@ -257,7 +257,9 @@ def others() -> Any:
 
 def coming_in() -> Any:
     with another_machine() as port:
-        return delivered("network_latency", to(port, FAR), delay_ms=30, jitter_ms=5, direction="ingress")
+        dose: dict[str, Any] = {"delay_ms": 30, "jitter_ms": 5, "direction": "ingress"}
+        obstacle = Netem().obstacle(scenario("network_latency", **dose), to(port, FAR))
+        return {"obstacle": str(obstacle), **delivered("network_latency", to(port, FAR), **dose)}
 
 
 def coming_in_beside_a_foreign_filter() -> Any:
