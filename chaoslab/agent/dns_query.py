@@ -3,8 +3,8 @@
     python -m chaoslab.agent.dns_query ADDRESS PORT
 
 asks over UDP and over TCP for the root's name servers, once each, and prints {"asked", "answered", "refused"}. Any
-answer counts, whatever it says; "refused" is what the network, or this machine, says in the resolver's place. At most a second is waited
-for each. It exits 0 either way, for all are answers.
+answer counts, whatever it says; "refused" is what the network, or this machine, says in the resolver's place. At most a
+second is waited for each. It exits 0 either way, for all are answers.
 """
 
 from __future__ import annotations

@@ -19,15 +19,10 @@ from chaoslab.faults import shares
 from chaoslab.faults.base import Injection, Reading
 from chaoslab.faults.impairment import Impairment, NetworkLatency
 from chaoslab.faults.shares import Share
+from chaoslab.faults.timing import burst, charged_bytes, delay_trials, shape_of, spread_ms
 from chaoslab.journal import Step
 from chaoslab.records import Dose
 
-FRAME_BYTES: Final = 100
-
-_BURST_MS: Final = 200
-_BURST_BYTES: Final = 1000
-_LEAST_BURST: Final = 4
-_MOST_BURST: Final = 200
 _EFFECT_SHARE: Final = 0.7
 _FEW_PACKETS: Final = 50
 _FEW_FRAMES: Final = 3
@@ -36,13 +31,6 @@ _WIDTH: Final = 2.58
 
 _MEDIAN_WIDTH: Final = 1.25 * _WIDTH
 _LARGE_PACKET_BITS: Final = 12_000
-_SHAPES: Final = {
-    # mean, standard deviation and median of the jitter, in units of it: of iproute2's tables
-    "uniform": (0.0, 1 / math.sqrt(3), 0.0),
-    "normal": (0.0, 1.0, 0.0),
-    "pareto": (-0.033, 0.820, -0.320),
-    "paretonormal": (-0.025, 0.834, -0.240),
-}
 
 
 def crossed(asked: Impairment) -> bool:
@@ -218,27 +206,11 @@ def _met(readings: Sequence[Reading]) -> int:
     return met
 
 
-def spread_ms(asked: Impairment) -> float:
-    """Return the standard deviation of the delay that is asked, ms.
-
-    A uniform jitter whose draws are correlated varies less (a mixed draw keeps to the middle); the tables of the other
-    distributions are entered by the draw's low bits, which know nothing of the one before.
-    """
-    shape = asked.delay_distribution or "uniform"
-    memory = asked.delay_correlation_percent / 100 if shape == "uniform" else 0.0
-    return asked.jitter_ms * _SHAPES[shape][1] * math.sqrt((1 - memory) / (1 + memory))
-
-
-def _trials(asked: Impairment, count: int) -> float:
-    memory = asked.delay_correlation_percent / 100
-    return max(1.0, count * (1 - memory) / (1 + memory))
-
-
 def _delay_of_requests(asked: Impairment, readings: Sequence[Reading], mechanism: str) -> Dose:
     ways, requests = len(asked.directions), readings[-1].data.get("requests", 0)
     wanted = asked.delay_ms * ways
-    slack = _MEDIAN_WIDTH * spread_ms(asked) * math.sqrt(ways / _trials(asked, requests))
-    lower_median = ways * asked.jitter_ms * -_SHAPES[asked.delay_distribution or "uniform"][2]
+    slack = _MEDIAN_WIDTH * spread_ms(asked) * math.sqrt(ways / delay_trials(asked, requests))
+    lower_median = ways * asked.jitter_ms * -shape_of(asked).median
     both = ", on their way there and back" if ways > 1 else ""
     return Dose(
         quantity="delay added",
@@ -255,9 +227,9 @@ def _delay_of_requests(asked: Impairment, readings: Sequence[Reading], mechanism
 
 def _delay_of_frames(asked: Impairment, sums: Mapping[str, float], mechanism: str) -> Dose:
     count = int(sums["delays"])
-    shift = asked.jitter_ms * _SHAPES[asked.delay_distribution or "uniform"][0]
+    shift = asked.jitter_ms * shape_of(asked).mean
     queue = _LARGE_PACKET_BITS * 3 / asked.rate_kbit if asked.rate_kbit else 0.0
-    slack = _WIDTH * spread_ms(asked) / math.sqrt(_trials(asked, count))
+    slack = _WIDTH * spread_ms(asked) / math.sqrt(delay_trials(asked, count))
     return Dose(
         quantity="delay of each packet",
         unit="ms",
@@ -272,7 +244,7 @@ def _delay_of_frames(asked: Impairment, sums: Mapping[str, float], mechanism: st
 
 def _jitter(asked: Impairment, sums: Mapping[str, float], mechanism: str) -> Dose:
     count, wanted = int(sums["delays"]), spread_ms(asked)
-    slack = 1.5 * _WIDTH * wanted / math.sqrt(_trials(asked, count))
+    slack = 1.5 * _WIDTH * wanted / math.sqrt(delay_trials(asked, count))
     mean = sums["delay_ms"] / count if count else 0.0
     return Dose(
         quantity="standard deviation of the delay",
@@ -301,27 +273,3 @@ def _rate(asked: Impairment, last: Mapping[str, Any], mechanism: str) -> Dose:
         how="of a burst of frames of our own through the same emulator, with the overheads that were asked",
         mechanism=mechanism,
     )
-
-
-def charged_bytes(asked: Impairment, size: int) -> int:
-    """Return as how many bytes the emulator counts a packet of `size` (packet_time_ns in sch_netem.c).
-
-    >>> charged_bytes(Impairment(rate_kbit=8, rate_cell_bytes=48, rate_cell_overhead_bytes=5), 50)
-    106
-    """
-    size = max(1, size + asked.rate_packet_overhead_bytes)
-    if not asked.rate_cell_bytes:
-        return size
-    return -(-size // asked.rate_cell_bytes) * max(1, asked.rate_cell_bytes + asked.rate_cell_overhead_bytes)
-
-
-def serialised_ms(asked: Impairment, size: int) -> float:
-    """Return how long a limited rate takes for a packet of `size` bytes, ms."""
-    return charged_bytes(asked, size) * 8 / asked.rate_kbit if asked.rate_kbit else 0.0
-
-
-def burst(asked: Impairment) -> tuple[int, int]:
-    """Return of how many bytes, and how many, the frames are that show the rate in a fifth of a second or so."""
-    bits = asked.rate_kbit * _BURST_MS
-    size = _BURST_BYTES if bits >= _LEAST_BURST * _BURST_BYTES * 8 else FRAME_BYTES
-    return size, max(_LEAST_BURST, min(_MOST_BURST, round(bits / 8 / size)))

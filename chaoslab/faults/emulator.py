@@ -89,11 +89,14 @@ def commands(hit: Traffic, place: Place, asked: Impairment) -> Iterator[Named]:
         yield from _redirections(hit, place)
 
 
-def trial(asked: Impairment) -> Iterator[Named]:
-    """Yield commands that need of the kernel what `asked` needs, for a namespace that has a loopback interface only."""
+def trial(asked: Impairment, *, aside: bool) -> Iterator[Named]:
+    """Yield commands that need of the kernel what `asked` needs, for a namespace that has a loopback interface only.
+
+    `aside` says that what comes in will be led aside, by a device of ours.
+    """
     everything = Place("lo", f"{FIRST_HANDLE:x}:", asked.directions)
     yield from commands(SAMPLE, everything, asked)
-    if asked.direction != "egress" and asked.interface != "lo":
+    if aside:
         yield from _device(everything, emulation(asked))
         yield from _redirections(SAMPLE, everything)
 

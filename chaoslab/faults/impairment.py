@@ -119,7 +119,7 @@ class Impairment(Filters):
     reorder_percent: float = Field(default=0.0, gt=0, le=100, description="share of packets that skips the delay")
     reorder_correlation_percent: Correlation = 0.0
     reorder_gap: int = Field(default=1, ge=1, le=10_000, description="only each such packet may skip it")
-    rate_kbit: float = Field(default=0.0, ge=8, le=100_000, description="bandwidth, in 1,000 bits a second")
+    rate_kbit: float = Field(default=0.0, ge=32, le=100_000, description="bandwidth, in 1,000 bits a second")
     rate_packet_overhead_bytes: int = Field(default=0, ge=-1000, le=1000)
     rate_cell_bytes: int = Field(default=0, ge=1, le=65_535)
     rate_cell_overhead_bytes: int = Field(default=0, ge=-1000, le=1000)

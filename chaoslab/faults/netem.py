@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 from chaoslab.errors import NotDelivered
-from chaoslab.faults import doses, emulator, traffic
+from chaoslab.faults import doses, emulator, timing, traffic
 from chaoslab.faults.base import Injection, Mechanism, Obstacle, Surroundings
 from chaoslab.faults.emulator import FIRST_HANDLE, Place
 from chaoslab.faults.impairment import Impairment
@@ -34,6 +34,7 @@ _VOLLEY_MS: Final = 600.0
 _LEAST_PAUSE_MS: Final = 0.5
 _SLACK: Final = 4
 _PATIENCE_MS: Final = 50.0
+_LONGEST_LOOK_MS: Final = 4000.0
 
 
 class Netem(Mechanism):
@@ -44,10 +45,11 @@ class Netem(Mechanism):
     def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         asked = Impairment(delay_ms=1) if scenario is None else self.asked(scenario)
         return first(
+            partial(_too_long, asked),
             partial(traffic.no_privilege, where.host),
             partial(traffic.no_program, where.host, "tc", "iproute2"),
             partial(traffic.no_program, where.host, "ip", "iproute2"),
-            lambda: traffic.no_kernel_support(where.host, [command for _, command in emulator.trial(asked)]),
+            lambda: _no_kernel_support(asked, where, aside=scenario is not None and _aside(asked, where)),
             lambda: None if scenario is None else _nowhere(asked, where),
         )
 
@@ -84,7 +86,8 @@ class Netem(Mechanism):
         if doses.crossed(asked):
             looks.append((sys.executable, "-m", "chaoslab.agent.crossing", where.url))
         if doses.framed(asked):
-            looks.append(where.host.reach((*_COMMAND, "measure", *ours, *_volleys(asked))))
+            volleys = (word for name, value in _volleys(asked).items() for word in (f"--{name}", f"{value:g}"))
+            looks.append(where.host.reach((*_COMMAND, "measure", *ours, *volleys)))
         elif asked.loses:
             looks.append(where.host.reach((*_COMMAND, "count", *ours)))
         return together(*looks)
@@ -96,24 +99,49 @@ def _claims(place: Place) -> tuple[str, ...]:
     return tuple(f"{what} {place.interface}" for what, needed in claims.items() if needed)
 
 
-def _volleys(asked: Impairment) -> tuple[str, ...]:
+def _too_long(asked: Impairment) -> Obstacle | None:
+    """Return that our own frames would be under way for longer than evidence is waited for, or None."""
+    volleys = _volleys(asked)
+    each = volleys["frames"] * volleys["pause-ms"] + volleys["patience-ms"] + volleys.get("burst-patience-ms", 0)
+    if not doses.framed(asked) or each * len(asked.directions) <= _LONGEST_LOOK_MS:
+        return None
+    return Obstacle(
+        f"measuring it takes {each * len(asked.directions) / 1e3:.1f} s, more than evidence is waited for",
+        f"a delay and a jitter with which that is at most {_LONGEST_LOOK_MS / 1e3:g} s",
+    )
+
+
+def _volleys(asked: Impairment) -> dict[str, float]:
     """Return the options of `measure`: as many frames as fit in a time that leaves a limited rate its room."""
-    serialised = doses.serialised_ms(asked, doses.FRAME_BYTES)
+    serialised = timing.serialised_ms(asked, timing.FRAME_BYTES)
     pause = max(_LEAST_PAUSE_MS, _SLACK * serialised)
     count = max(_SLACK, min(_MOST_FRAMES, int(_VOLLEY_MS / pause)))
     patience = asked.delay_ms + _SLACK * (asked.jitter_ms + serialised) + _PATIENCE_MS
-    options = {
+    options: dict[str, float] = {
         "frames": count,
-        "size": doses.FRAME_BYTES,
+        "size": timing.FRAME_BYTES,
         "pause-ms": pause,
         "patience-ms": patience,
         "early-ms": asked.delay_ms / 2 if asked.reorder_percent else 0,
     }
     if asked.rate_kbit:
-        size, burst = doses.burst(asked)
-        whole = patience + 2 * burst * doses.serialised_ms(asked, size)
+        size, burst = timing.burst(asked)
+        whole = patience + 2 * burst * timing.serialised_ms(asked, size)
         options |= {"burst": burst, "burst-size": size, "burst-patience-ms": whole}
-    return tuple(word for name, value in options.items() for word in (f"--{name}", f"{value:g}"))
+    return options
+
+
+def _no_kernel_support(asked: Impairment, where: Surroundings, *, aside: bool) -> Obstacle | None:
+    return traffic.no_kernel_support(where.host, [command for _, command in emulator.trial(asked, aside=aside)])
+
+
+def _aside(asked: Impairment, where: Surroundings) -> bool:
+    """Whether what comes in must be led aside; where nothing is known of it, `_nowhere` will say so."""
+    try:
+        interface = leaving(where.host, hit_by(asked, where), asked.interface)
+    except NotDelivered:
+        return False
+    return Place(interface, "", asked.directions).aside
 
 
 def _nowhere(asked: Impairment, where: Surroundings) -> Obstacle | None:

@@ -80,6 +80,8 @@ def dropped(asked: Impairment) -> Share:
 def doubled(asked: Impairment) -> Share:
     """Return the share of packets that arrive twice: the copy must not be lost either.
 
+    Both draws count as independent, also where losses come in bursts: those make it up to a tenth more.
+
     >>> doubled(Impairment(duplicate_percent=10)).value
     0.1
     """

@@ -170,6 +170,8 @@ def _way(host: Host, network: Network) -> str | None:
 def no_privilege(host: Host) -> Obstacle | None:
     """Return that our commands may not change the network of `host`, or None."""
     status = host.run(("cat", "/proc/self/status"), timeout=_ASK_LIMIT)
+    if not status.ok:
+        return Obstacle(f"whether the network may be changed cannot be told: {status.problem}")
     fields = dict(line.split(":", 1) for line in status.stdout.splitlines() if ":" in line)
     if int(fields.get("CapEff", "0"), 16) >> _CAP_NET_ADMIN & 1:
         return None

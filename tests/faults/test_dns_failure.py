@@ -16,8 +16,6 @@ from chaoslab.faults import Mechanism
 from chaoslab.faults.dns_failure import IptablesDns, NftDns
 from tests.faults.kit import deliver, rules, scenario, surroundings
 
-MECHANISMS = pytest.mark.parametrize("mechanism", [NftDns(), IptablesDns()], ids=lambda each: each.name)
-
 
 @contextmanager
 def resolver(host: str = "127.0.0.1") -> Iterator[str]:
@@ -56,8 +54,14 @@ def answer(query: bytes) -> bytes:
     return dns.message.make_response(dns.message.from_wire(query)).to_wire()
 
 
-@MECHANISMS
-@pytest.mark.parametrize(("mode", "words"), [("drop", "unanswered"), ("refuse", "refused")])
+@pytest.mark.parametrize(
+    ("mechanism", "mode", "words"),
+    [
+        (NftDns(), "drop", "unanswered"),
+        (NftDns(), "refuse", "refused"),
+        (IptablesDns(), "refuse", "refused"),
+    ],
+)
 def test_queries_go_unanswered_or_are_refused_until_the_undo(
     namespace: None, mechanism: Mechanism, mode: str, words: str
 ) -> None:
@@ -79,9 +83,8 @@ def test_a_resolver_at_an_ipv6_address_fails_too(namespace: None) -> None:
     assert dose.ok
 
 
-@MECHANISMS
-def test_a_resolver_that_does_not_answer_as_it_is_is_refused(namespace: None, mechanism: Mechanism) -> None:
-    untouched = rules()
+def test_a_resolver_that_does_not_answer_as_it_is_is_refused(namespace: None) -> None:
+    untouched, mechanism = rules(), NftDns()
     obstacle = mechanism.obstacle(scenario("dns_failure", resolver="127.0.0.1:9"), surroundings())
     assert "answers 0 of 2 queries as it is" in str(obstacle)
     assert mechanism.obstacle(None, surroundings()) is None

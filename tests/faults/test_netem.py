@@ -26,7 +26,7 @@ from tests.faults.kit import scenario, surroundings
 
 REPOSITORY = Path(chaoslab.__file__).parents[1]
 BY_CHANCE = 1 - 1e-6
-BOOT_LIMIT = 110.0
+BOOT_LIMIT = 180.0
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +114,7 @@ def test_a_limited_rate_is_measured_by_a_burst(answers: dict[str, Any]) -> None:
 
 def test_what_comes_in_goes_through_a_device_of_ours(answers: dict[str, Any]) -> None:
     found = answers["coming_in"]
+    assert found["obstacle"] == "None"
     assert found["delay added"]["ok"]
     assert found["standard deviation of the delay"]["ok"]
 

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import runpy
+import shlex
 import socket
 import subprocess
 import sys
@@ -257,7 +258,9 @@ def others() -> Any:
 
 def coming_in() -> Any:
     with another_machine() as port:
-        return delivered("network_latency", to(port, FAR), delay_ms=30, jitter_ms=5, direction="ingress")
+        dose: dict[str, Any] = {"delay_ms": 30, "jitter_ms": 5, "direction": "ingress"}
+        obstacle = Netem().obstacle(scenario("network_latency", **dose), to(port, FAR))
+        return {"obstacle": str(obstacle), **delivered("network_latency", to(port, FAR), **dose)}
 
 
 def coming_in_beside_a_foreign_filter() -> Any:
@@ -295,8 +298,9 @@ def cut_between_any_two_steps(port: int, host: str = "127.0.0.1", **dose: Any) -
     injection = prepare(Netem(), port, "packet_loss", host, loss_percent=50, **dose)
     left = []
     for done in range(len(injection.steps) + 1):
-        for step in injection.steps[:done]:
-            kit.do(step)
+        # In one shell: starting each by itself takes this kernel long.
+        script = " && ".join(shlex.join(step.do) for step in injection.steps[:done])
+        subprocess.run(["sh", "-c", script], check=True)
         problems = undo(injection)
         left.append({"done": done, "problems": problems, "restored": queues() == before})
     return left
