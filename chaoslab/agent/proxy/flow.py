@@ -28,13 +28,17 @@ _TIMER_SLACK: Final = 1e-4
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    """Bytes held back, or the end of the stream (None): for how long each toxic holds them, and the pace they go at."""
+    """Bytes held back, or the end of the stream (None): for how long each toxic holds them, and the pace they go at.
+
+    `waited` says that the pace made the next slice of them wait.
+    """
 
     data: memoryview | None
     arrived: float
     pauses: tuple[tuple[StreamToxic, float], ...]
     pacer: _Toxic | None
     due: float = 0.0
+    waited: bool = False
 
     @property
     def slice_bytes(self) -> int:
@@ -175,11 +179,12 @@ class Flow:
             begins = max(held.due, self._out_at)
             at = begins + (held.slice_bytes / held.pacer.bytes_per_second if held.pacer else 0.0)
             if at > now + _TIMER_SLACK:
+                held.waited = at > begins
                 if at < inf:
                     self._timer = self._loop.call_at(at, self._release)
                 break
-            if held.pacer is not None:
-                held.pacer.paced(held.slice_bytes, now - max(begins, self._left_at))
+            if held.pacer is not None and held.waited:
+                held.pacer.count_paced(held.slice_bytes, now - max(begins, self._left_at))
             self._out_at, self._left_at = at, now
             self._let_go(held)
         if not self._held:
@@ -192,7 +197,7 @@ class Flow:
             self._held.popleft()
             self._end()
             return
-        size = held.slice_bytes
+        size, held.waited = held.slice_bytes, False
         self._held_bytes -= size
         data, held.data = held.data[:size], held.data[size:]
         if not held.data:

@@ -35,6 +35,7 @@ class _Toxic:
     bytes_per_second: float = 0.0
     seed: int = 0
     generator: random.Random = field(init=False, repr=False)
+    paced: int = 0
     paced_bytes: int = 0
     paced_seconds: float = 0.0
 
@@ -47,8 +48,9 @@ class _Toxic:
             return self.delay_ms / 1000
         return max(0.0, self.delay_ms + self.jitter_ms * self.generator.uniform(-1, 1)) / 1000
 
-    def paced(self, count: int, seconds: float) -> None:
-        """Count bytes that went out at this toxic's pace, and how long they really took."""
+    def count_paced(self, count: int, seconds: float) -> None:
+        """Count bytes that this toxic's pace made wait, and how long they really took."""
+        self.paced += 1
         self.paced_bytes += count
         self.paced_seconds += seconds
 
