@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from typing import Any
 
 from chaoslab.agent import processes
-from chaoslab.agent.proxy.__main__ import main
+from chaoslab.agent.proxy.command import main
 from tests.test_processes import until
 
 PROXY = (sys.executable, "-m", "chaoslab.agent.proxy")

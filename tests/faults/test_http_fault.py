@@ -57,16 +57,16 @@ def delivered(url: str, path: str = "/ok", **parameters: object) -> dict[str, Do
     mechanism, asked = HttpProxy(), scenario("http_fault", **parameters)
     with routed(mechanism, url) as where, asking(where, path):
         doses = deliver(mechanism, asked, where, seconds=0.5)
-    assert all(dose.ok for dose in doses), doses
     return {dose.quantity.partition(" of ")[0]: dose for dose in doses}
 
 
 def test_a_share_of_the_requests_is_answered_with_the_status_that_was_asked(url: str) -> None:
     doses = delivered(url, percent=30, status=503)
-    share = doses["matching requests that were hit"]
-    assert share.asked == 30
-    assert 0 < share.low < 30 < share.high < 100
     assert list(doses) == ["matching requests that were hit"]
+    share = doses["matching requests that were hit"]
+    # Not `ok`: by chance one run in a hundred is not.
+    assert share.delivered == pytest.approx(30, abs=12)
+    assert 0 < share.low < 30 < share.high < 100
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,9 @@ def test_a_share_of_the_requests_is_answered_with_the_status_that_was_asked(url:
     ids=["status", "reset", "hang"],
 )
 def test_where_every_request_is_hit_one_of_our_own_meets_it(url: str, effect: dict[str, object], met: str) -> None:
-    seen = delivered(url, **effect)["requests"]
-    assert seen.delivered == 100
+    doses = delivered(url, **effect)
+    assert all(dose.ok for dose in doses.values())
+    seen = doses["requests"]
     assert seen.how.endswith(f"they met: {met}")
 
 

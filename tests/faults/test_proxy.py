@@ -220,7 +220,7 @@ def test_a_proxy_that_does_not_answer_cannot_be_said_to_be_cleared(way: Way) -> 
 def test_its_commands_start_with_the_standard_library_alone() -> None:
     known = "set(sys.stdlib_module_names) | {'chaoslab', '__main__', 'sitecustomize'}"
     code = (
-        "import sys; before = set(sys.modules); import chaoslab.agent.proxy.__main__, chaoslab.agent.proxy.server; "
+        "import sys; before = set(sys.modules); import chaoslab.agent.proxy.command, chaoslab.agent.proxy.server; "
         f"print(sorted({{module.partition('.')[0] for module in set(sys.modules) - before}} - ({known})))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
