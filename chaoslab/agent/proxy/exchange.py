@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from chaoslab.agent.proxy.messages import NotHttp, RequestMessage, ResponseMessage
-from chaoslab.agent.proxy.toxics import RequestToxic, _Toxic
+from chaoslab.agent.proxy.toxics import RequestToxic, Toxic
 
 if TYPE_CHECKING:
     import asyncio
@@ -166,7 +166,7 @@ class Exchange:
             self._deaf = True
             self._link.down.put_end()
 
-    def free(self, cleared: _Toxic) -> None:
+    def free(self, cleared: Toxic) -> None:
         """Let go of the request that a toxic delays; one that it left hanging will never be answered."""
         if cleared not in self._struck:
             return

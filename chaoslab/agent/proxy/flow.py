@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from chaoslab.agent.proxy.toxics import StreamToxic, _Toxic
+from chaoslab.agent.proxy.toxics import StreamToxic, Toxic
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,7 +36,7 @@ class _Held:
     data: memoryview | None
     arrived: float
     pauses: tuple[tuple[StreamToxic, float], ...]
-    pacer: _Toxic | None
+    pacer: Toxic | None
     due: float = 0.0
     waited: bool = False
 
@@ -55,7 +55,7 @@ class Flow:
 
     def __init__(self, link: Link, source: socket.socket, sink: socket.socket, *, towards_target: bool) -> None:
         self.direct = True
-        self.pacers: Sequence[_Toxic] = ()
+        self.pacers: Sequence[Toxic] = ()
         self.finished = False
         self._link, self._loop = link, link.loop
         self._source, self._sink = source, sink
@@ -146,7 +146,7 @@ class Flow:
             return
         self._hold(_Held(None, self._loop.time(), holes, None))
 
-    def _pacer(self) -> _Toxic | None:
+    def _pacer(self) -> Toxic | None:
         pacers = [toxic for toxic in (*self._link.stream_toxics, *self.pacers) if toxic.bytes_per_second]
         return min(pacers, key=lambda toxic: toxic.bytes_per_second, default=None)
 
@@ -159,7 +159,7 @@ class Flow:
         if self._timer is None:
             self._release()
 
-    def free(self, cleared: _Toxic) -> None:
+    def free(self, cleared: Toxic) -> None:
         """Let go of what a toxic that is gone holds back."""
         self.pacers = [toxic for toxic in self.pacers if toxic is not cleared]
         self._last_due = 0.0

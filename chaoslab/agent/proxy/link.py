@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from chaoslab.agent.proxy.exchange import Exchange
 from chaoslab.agent.proxy.flow import Flow
-from chaoslab.agent.proxy.toxics import RequestToxic, StreamToxic, _Toxic
+from chaoslab.agent.proxy.toxics import RequestToxic, StreamToxic, Toxic
 
 if TYPE_CHECKING:
     from chaoslab.agent.proxy.server import Proxy
@@ -61,7 +61,7 @@ class Link:
         self.up.direct = quiet and self.up.idle and (self.plain or not self.request_toxics)
         self.down.direct = quiet and self.down.idle
 
-    def free(self, cleared: _Toxic) -> None:
+    def free(self, cleared: Toxic) -> None:
         """Let go of what a toxic that is gone holds back, and of what it left hanging."""
         if self.exchange is not None:
             self.exchange.free(cleared)

@@ -27,7 +27,7 @@ class Request:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Toxic:
+class Toxic:
     """What both kinds have: a delay, a pace, a seed of their own, and how fast what they pace really went."""
 
     delay_ms: float = 0.0
@@ -60,7 +60,7 @@ class _Toxic:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class StreamToxic(_Toxic):
+class StreamToxic(Toxic):
     """Holds back bytes: delay and loss on the way to the target, pace and black hole in both directions.
 
     Loss is *emulated*: TCP hides a lost packet behind a retransmission, so what an application sees of it is a stall
@@ -96,7 +96,7 @@ class StreamToxic(_Toxic):
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class RequestToxic(_Toxic):
+class RequestToxic(Toxic):
     """Hits `percent` of the requests that match: they wait, go slowly, or never reach the target.
 
     `path` and the values of `headers` are patterns in which * stands for any characters, slashes too. A request that
