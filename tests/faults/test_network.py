@@ -15,7 +15,7 @@ import pytest
 
 from chaoslab.agent import processes
 from chaoslab.agent.crossing import cross
-from chaoslab.agent.proxy import _MOST_LOSSES, Toxics
+from chaoslab.agent.proxy.toxics import MOST_LOSSES, StreamToxic
 from chaoslab.faults import Mechanism, Surroundings
 from chaoslab.faults.through_proxy import EmulatedLoss, ProxyDelay
 from chaoslab.journal import Journal
@@ -149,10 +149,11 @@ def test_a_proxy_that_was_killed_is_no_obstacle_to_undoing_its_toxic(server: str
         assert journal.open_steps() == []
 
 
-class Dice:
+class Dice(random.Random):
     """A generator that throws what it is told."""
 
     def __init__(self, *throws: float) -> None:
+        super().__init__()
         self._throws = iter(throws)
 
     def random(self) -> float:
@@ -160,20 +161,23 @@ class Dice:
 
 
 def test_a_lost_chunk_stalls_as_long_as_tcp_would_take_to_send_it_again() -> None:
-    def stall(*throws: float, first: bool = False) -> float:
-        return Toxics(loss=0.5, generator=Dice(*throws)).holds(first)  # type: ignore[arg-type]
+    def losing(*throws: float) -> StreamToxic:
+        toxic = StreamToxic(loss_percent=50)
+        toxic.generator = Dice(*throws)
+        return toxic
 
-    assert stall(0.9) == 0.0
-    assert stall(0.1, 0.9) == pytest.approx(0.2)
-    assert stall(0.1, 0.1, 0.9) == pytest.approx(0.2 + 0.4)
-    assert stall(0.1, 0.9, first=True) == pytest.approx(1.0)
-    assert stall(*[0.1] * _MOST_LOSSES) == pytest.approx(0.2 * (2**_MOST_LOSSES - 1))
+    assert losing(0.9).holds(towards_target=True) == 0.0
+    assert losing(0.1).holds(towards_target=False) == 0.0
+    assert losing(0.1, 0.9).holds(towards_target=True) == pytest.approx(0.2)
+    assert losing(0.1, 0.1, 0.9).holds(towards_target=True) == pytest.approx(0.2 + 0.4)
+    assert losing(0.1, 0.9).opens() == pytest.approx(1.0)
+    assert losing(*[0.1] * MOST_LOSSES).holds(towards_target=True) == pytest.approx(0.2 * (2**MOST_LOSSES - 1))
 
 
 def test_equal_seeds_lose_the_same_chunks() -> None:
     def losses(seed: int) -> list[bool]:
-        toxics = Toxics(loss=0.3, generator=random.Random(seed))
-        return [toxics.holds(first=False) > 0 for _ in range(50)]
+        toxic = StreamToxic(loss_percent=30, seed=seed)
+        return [toxic.holds(towards_target=True) > 0 for _ in range(50)]
 
     assert losses(1) == losses(1)
     assert losses(1) != losses(2)
