@@ -232,7 +232,7 @@ def _elsewhere(scenario: Scenario, where: Surroundings) -> Obstacle | None:
     if where.hits_target:
         return None
     return Obstacle(
-        f"{scenario.type} would hit {where.host.place}, but the target {where.url} seems to be another one",
+        f"{scenario.type} would hit {where.host.place}, but the target {where.url} is another one",
         "name the target's own machine with the key host, or say allow_other_host: true",
     )
 
