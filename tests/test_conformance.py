@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -31,7 +30,8 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
         under_way = [start(HERE, namespaced=False), start(NAMESPACED, namespaced=True)]
     found: dict[str, str] = {}
     for process in under_way:
-        out, err = process.communicate(timeout=280)
+        with process:
+            out, err = process.communicate(timeout=280)
         assert process.returncode == 0, err
         found |= json.loads(out)
     return found

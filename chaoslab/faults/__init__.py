@@ -15,6 +15,7 @@ from typing import Final
 
 from chaoslab.errors import ChaoslabError, NotDelivered
 from chaoslab.faults.base import FailureType, Injection, Mechanism, Obstacle, Reading, Route, Surroundings
+from chaoslab.hosts import LocalHost
 from chaoslab.scenario import Scenario
 
 __all__ = [
@@ -76,8 +77,15 @@ def choose(scenario: Scenario, where: Surroundings) -> Mechanism:
     """
     obstacles = []
     for mechanism in failure_types()[scenario.type].mechanisms:
-        obstacle = mechanism.obstacle(scenario, where)
+        obstacle = _bound(mechanism, where) or mechanism.obstacle(scenario, where)
         if obstacle is None:
             return mechanism
         obstacles.append(f"{mechanism.name}: {obstacle}")
     raise NotDelivered(f"{scenario.name} cannot be delivered here: {'; '.join(obstacles)}")
+
+
+def _bound(mechanism: Mechanism, where: Surroundings) -> Obstacle | None:
+    """Return that a mechanism would act on this machine, and the scenario names another host; or None."""
+    if not mechanism.only_here or where.host.name == LocalHost.name:
+        return None
+    return Obstacle(f"it acts on this machine, not on {where.host.name}", "leave out host")

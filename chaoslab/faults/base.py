@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from chaoslab.hosts import Host
 from chaoslab.journal import Step
@@ -86,9 +86,13 @@ class Injection:
 
 
 class Mechanism(ABC):
-    """One way to deliver a failure type."""
+    """One way to deliver a failure type.
+
+    One that is `only_here` acts on this machine whatever host the scenario names: it is then not chosen.
+    """
 
     name: str
+    only_here: ClassVar[bool] = False
 
     @abstractmethod
     def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:

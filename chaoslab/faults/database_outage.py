@@ -27,6 +27,7 @@ class DatabaseContainer(Way):
     """The database's container, through the Docker Engine API."""
 
     name, key = "docker", "container"
+    only_here = True
 
     def lacking(self, where: Surroundings) -> Obstacle | None:
         return containers.no_docker()
@@ -137,7 +138,7 @@ class CutPort(Way):
                 name=f"cut of {port} by {self._tool.name}, {number}",
                 do=where.host.reach(command, token=f"{token}-{number}"),
                 # Any one of them removes whatever all of them have made so far.
-                undo=where.host.reach(self._tool.remove(port, mark)),
+                undo=where.host.reach(self._tool.remove(port, mark), undo=True),
                 evidence=check,
                 token=f"{token}-{number}",
                 deadline=deadline,
@@ -173,6 +174,7 @@ class PublishedControl(Mechanism):
     """The commands that the target published: the embedded target's own PostgreSQL, by pg_ctl."""
 
     name = "control published by the target"
+    only_here = True
 
     def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         if scenario is None:

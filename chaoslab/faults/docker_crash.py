@@ -19,6 +19,7 @@ class DockerContainer(Mechanism):
     """A container, through the Docker Engine API."""
 
     name = "docker"
+    only_here = True
 
     def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         if scenario is None:

@@ -20,6 +20,7 @@ from chaoslab.faults.impairment import Direction, Filters, Impairment
 from chaoslab.faults.netem import COUNTED, Netem
 from chaoslab.faults.packet_drop import IptablesDrop, NftDrop, PacketFilter, Rule
 from chaoslab.faults.shares import Share
+from chaoslab.faults.through_proxy import ProxyBlackHole
 from chaoslab.faults.traffic import hit_by, port_of, together
 from chaoslab.hosts import LocalHost
 from chaoslab.journal import Step
@@ -127,5 +128,6 @@ def _connections(readings: Sequence[Reading], mechanism: str) -> Dose:
 
 
 FAULT: Final = FailureType(
-    scenario=NetworkPartition, mechanisms=(NftPartition(), IptablesPartition(), NetemPartition())
+    scenario=NetworkPartition,
+    mechanisms=(NftPartition(), IptablesPartition(), NetemPartition(), ProxyBlackHole()),
 )

@@ -123,6 +123,7 @@ class SupervisedProcess(_Process):
     """The process that the target published, with a supervisor that brings it back."""
 
     name = "supervised process"
+    only_here = True
 
     def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         if scenario is None:

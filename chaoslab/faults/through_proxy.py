@@ -34,13 +34,12 @@ class ThroughProxy(Mechanism):
     `carries` has the parameters that it can deliver, each with the option that sets it; None: it need not be told.
     """
 
+    only_here = True
     carries: ClassVar[Mapping[str, str | None]] = {}
 
     def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         if scenario is None:
             return None
-        if where.host.name != "local":
-            return Obstacle(f"the proxy stands before the prober on this machine, not on {where.host.name}")
         asked = set(_dose(scenario)) - set(Parameters.model_fields) - set(self.carries)
         if asked:
             return Obstacle(f"the proxy cannot deliver {', '.join(sorted(asked))}")

@@ -225,7 +225,7 @@ def reversible(
         Step(
             name=name,
             do=host.reach(command, token=f"{token}-{number}"),
-            undo=host.reach(undo),
+            undo=host.reach(undo, undo=True),
             evidence=evidence,
             token=f"{token}-{number}",
             deadline=seconds + MARGIN_SECONDS,

@@ -24,9 +24,10 @@ from rich.table import Table
 from chaoslab.targets import STATE_VARIABLE
 from tests.conform import IN_A_NAMESPACE
 from tests.crash.harness import VICTIMS, Outcome, Range, plan
+from tests.faults import kit
 from tests.faults.trials import HERE, NAMESPACED, TRIALS
 
-_JOBS = 4
+_JOBS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,11 @@ def _summed(name: str, outcomes: Sequence[Outcome]) -> Iterator[Line]:
 
 
 def shoot_all(names: Sequence[str], kills: int, seed: int) -> list[Line]:
-    """Share `kills` out among the faults of those names, several at a time."""
-    with ThreadPoolExecutor(_JOBS) as pool:
+    """Share `kills` out among the faults of those names; several at a time, but for those that see each other."""
+    namespaced = set(names) <= set(NAMESPACED)
+    if namespaced:
+        kit.open_tables()
+    with ThreadPoolExecutor(1 if namespaced else _JOBS) as pool:
         found = pool.map(lambda name: shoot(name, max(1, -(-kills // len(names))), seed), names)
         return [line for lines in found for line in lines]
 

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,10 @@ from chaoslab.demo import launch
 from chaoslab.demo.premises import Premises
 from chaoslab.targets import Target, find
 from tests.conftest import missing
+from tests.faults import kit
 from tests.machines import make_image
 
 _CLONE_NEWNET = 0x40000000
-_CHAINS = (("mangle", "OUTPUT"), ("mangle", "INPUT"), ("filter", "OUTPUT"))
 
 
 @pytest.fixture(scope="session")
@@ -78,10 +77,7 @@ def namespace(need: Callable[[str, str], None]) -> Iterator[None]:
         assert libc.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
         assert Path("/proc/thread-self/ns/net").stat().st_ino != os.fstat(home).st_ino
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        # Whose own empty tables and chains stay wherever there once was a rule.
-        for tool, (table, chain) in product(("iptables", "ip6tables"), _CHAINS):
-            for change in ("-A", "-D"):
-                subprocess.run([tool, "-t", table, change, chain, "-j", "ACCEPT"], check=True)
+        kit.open_tables()
         yield
     finally:
         assert libc.setns(home, _CLONE_NEWNET) == 0, "the test process is stuck in its namespace"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from itertools import product
 
 from chaoslab.faults import Injection, Mechanism, Reading, Surroundings
 from chaoslab.hosts import LocalHost
@@ -81,6 +82,16 @@ def wait_for_effect(injection: Injection, *before: Reading) -> list[Reading]:
         assert time.monotonic() < deadline, f"no effect was seen: {readings[-1]}"
         readings.append(read(injection.steps[-1]))
     return readings[len(before) :]
+
+
+_CHAINS = (("mangle", "OUTPUT"), ("mangle", "INPUT"), ("filter", "OUTPUT"))
+
+
+def open_tables() -> None:
+    """Make iptables' own empty tables and chains, which stay wherever there once was a rule."""
+    for tool, (table, chain) in product(("iptables", "ip6tables"), _CHAINS):
+        for change in ("-A", "-D"):
+            subprocess.run([tool, "-t", table, change, chain, "-j", "ACCEPT"], check=True)
 
 
 def rules() -> list[str]:

@@ -27,11 +27,13 @@ def resolver(host: str = "127.0.0.1") -> Iterator[str]:
         for thread in threads:
             thread.start()
         port = tcp.getsockname()[1]
-        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        tcp.shutdown(socket.SHUT_RDWR)
-        udp.sendto(b"", udp.getsockname())
-        for thread in threads:
-            thread.join()
+        try:
+            yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        finally:
+            tcp.shutdown(socket.SHUT_RDWR)
+            udp.sendto(b"", udp.getsockname())
+            for thread in threads:
+                thread.join()
 
 
 def over_udp(udp: socket.socket) -> None:

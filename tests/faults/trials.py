@@ -10,12 +10,14 @@ systemd by a stand-in.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -126,9 +128,11 @@ def listener(**dose: object) -> Opening:
             start = {} if "action" in dose else {"start_command": argv}
             asked = scenario("container_crash", port=port, **start, **dose)
             where = surroundings(allow_commands=True)
-            yield _trial("container_crash", "process", asked, where, lambda: _states(port))
-            for found in process_table.listeners(process_table.look(), port):
-                found.identity.send(signal.SIGKILL)
+            try:
+                yield _trial("container_crash", "process", asked, where, lambda: _states(port))
+            finally:
+                for found in process_table.listeners(process_table.look(), port):
+                    found.identity.send(signal.SIGKILL)
 
     return opened
 
@@ -145,12 +149,18 @@ def supervised() -> Iterator[Trial]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pid"
         supervisor = processes.spawn([sys.executable, "-c", _SUPERVISOR, str(file)], token=token)
-        until(lambda: read_pid_file(file) is not None)
-        target = Target(url="http://127.0.0.1:1", name="sleeper", build="", pid_file=str(file))
-        asked = scenario("container_crash")
-        yield _trial("container_crash", "supervised process", asked, surroundings(target), lambda: _lives(file))
-        processes.end_family(token)
-        supervisor.wait()
+        try:
+            until(lambda: read_pid_file(file) is not None)
+            yield _supervised(file)
+        finally:
+            processes.end_family(token)
+            supervisor.wait()
+
+
+def _supervised(file: Path) -> Trial:
+    target = Target(url="http://127.0.0.1:1", name="sleeper", build="", pid_file=str(file))
+    where, asked = surroundings(target), scenario("container_crash")
+    return _trial("container_crash", "supervised process", asked, where, lambda: _lives(file))
 
 
 def _lives(file: Path) -> bool:
@@ -203,22 +213,44 @@ def _answers(shop: Premises) -> bool:
 
 
 def proxied(kind: str, name: str, **dose: object) -> Opening:
-    """A fault of the proxy, which stands between the prober and a server for the whole run."""
+    """A fault of the proxy, which stands between the prober and a server for the whole run, and is asked all along."""
 
     @contextmanager
     def opened() -> Iterator[Trial]:
-        token, host = f"trial-{secrets.token_hex(4)}", LocalHost()
+        host = LocalHost()
         with servers.running() as server:
             where = replace(surroundings(), url=server.url("/ok"))
-            route = mechanism(kind, name).route(where, seconds=3600, token=token)
+            route = mechanism(kind, name).route(where, seconds=3600, token=f"trial-{secrets.token_hex(4)}")
             assert route is not None
             do(route.step, host)
-            until(lambda: _connects(route.connect_to))
-            where = replace(where, route=route)
-            yield _trial(kind, name, scenario(kind, **dose), where, lambda: None)
-            assert host.run(route.step.undo, timeout=10).ok
+            try:
+                until(lambda: _connects(route.connect_to))
+                with _asked_all_along(route.connect_to):
+                    yield _trial(kind, name, scenario(kind, **dose), replace(where, route=route), lambda: None)
+            finally:
+                assert host.run(route.step.undo, timeout=10).ok
 
     return opened
+
+
+@contextmanager
+def _asked_all_along(address: tuple[str, int]) -> Iterator[None]:
+    """Connect and ask again and again, whatever becomes of it."""
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.wait(0.02):
+            with contextlib.suppress(OSError), socket.create_connection(address, timeout=0.2) as connection:
+                connection.sendall(b"GET /ok HTTP/1.1\r\nHost: x\r\n\r\n")
+                connection.recv(100)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _connects(address: tuple[str, int]) -> bool:
@@ -230,13 +262,13 @@ def _connects(address: tuple[str, int]) -> bool:
 
 
 def lost(name: str) -> Opening:
-    """Packets that a filter drops, from much traffic."""
+    """Packets that a filter drops, from much traffic; all of them, so that chance has no part in it."""
 
     @contextmanager
     def opened() -> Iterator[Trial]:
         with traffic(connections=30) as port:
             where = replace(surroundings(), url=f"http://127.0.0.1:{port}")
-            yield _trial("packet_loss", name, scenario("packet_loss", loss_percent=20), where, rules)
+            yield _trial("packet_loss", name, scenario("packet_loss", loss_percent=100), where, rules)
 
     return opened
 
@@ -301,6 +333,8 @@ HERE: Final[dict[str, Opening]] = {
     "packet_loss by tcp proxy": proxied(
         "packet_loss", "tcp proxy, loss emulated as retransmission stalls", loss_percent=30
     ),
+    "network_partition by tcp proxy": proxied("network_partition", "tcp proxy, black hole"),
+    "http_fault by http proxy": proxied("http_fault", "http proxy", status=503),
     "container_crash by docker": container("container_crash"),
     "container_crash by docker, pause": container("container_crash", action="pause"),
     "container_crash by process": listener(),

@@ -75,11 +75,6 @@ def _command(module: str, argv: tuple[str, ...], answer: Connection) -> None:
         answer.send((ending.code, out.getvalue(), err.getvalue()))
 
 
-kit.HOST = ForkingHost()
-# Importing scipy takes this kernel seconds too: the test outside judges by chance.
-chaoslab.faults.shares.chance = lambda *_: (0.0, 1.0)
-gc.disable()  # a collection in a fork copies every page it looks at
-
 FAR, NEAR, NETWORK = "10.99.0.2", "10.99.0.1", 24
 _CLONE_NEWNET = 0x40000000
 
@@ -331,6 +326,10 @@ QUESTIONS: tuple[Callable[[], Any], ...] = (
 
 
 def main(file: Path) -> None:
+    kit.HOST = ForkingHost()
+    # Importing scipy takes this kernel seconds too: the test outside judges by chance.
+    chaoslab.faults.shares.chance = lambda *_: (0.0, 1.0)
+    gc.disable()  # a collection in a fork copies every page it looks at
     found = {}
     for question in QUESTIONS:
         began = now_us()
