@@ -100,7 +100,8 @@ class PartWriter:
 def _write_parquet(table: pa.Table, path: Path) -> None:
     delta = [name for name in ("seq", "scheduled_us", "at_us") if name in table.column_names]
     dictionary = [part.name for part in table.schema if pa.types.is_dictionary(part.type)]
-    temporary = path.with_name(path.name + _TEMPORARY)
+    # Whoever reads the folder as one data set passes over names with a dot, also of what a kill has left half written.
+    temporary = path.with_name(f".{path.name}{_TEMPORARY}")
     try:
         pq.write_table(
             table.unify_dictionaries(),

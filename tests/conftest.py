@@ -23,7 +23,7 @@ def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 @pytest.fixture(scope="session", autouse=True)
 def demo_under_way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """A `chaoslab demo` that runs while the other tests do, if any test that was selected wants it."""
-    if not any("demo" in getattr(item, "fixturenames", ()) for item in request.session.items):
+    if not wanted(request, "demo"):
         yield None
         return
     from tests.demo_run import DemoUnderWay
@@ -31,6 +31,24 @@ def demo_under_way(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
     under_way = DemoUnderWay(tmp_path_factory.mktemp("demo"))
     yield under_way
     under_way.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def boot_under_way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """A User Mode Linux that runs while the other tests do; None where no test wants it, or it is not installed."""
+    from tests.faults.uml import boot
+
+    if not wanted(request, "answers") or boot.lacking():
+        yield None
+        return
+    under_way = boot.BootUnderWay(tmp_path_factory.mktemp("uml"))
+    yield under_way
+    under_way.stop()
+
+
+def wanted(request: pytest.FixtureRequest, fixture: str) -> bool:
+    """Whether any test that was selected uses the fixture."""
+    return any(fixture in getattr(item, "fixturenames", ()) for item in request.session.items)
 
 
 @pytest.fixture

@@ -77,8 +77,17 @@ def test_parts_left_beside_their_joined_file_are_not_counted_twice(folder: Path)
 def test_a_part_that_was_being_written_is_passed_over(folder: Path) -> None:
     writer = PartWriter(folder, "probes", KEY)
     writer.write(probe_rows(0, 5))
-    (folder / "probes" / KEY.slug / "part-000001.parquet.tmp").write_bytes(b"PAR1 half")
-    assert len(Campaign.open(folder).probes) == 5
+    (folder / "probes" / KEY.slug / ".part-000001.parquet.tmp").write_bytes(b"PAR1 half")
+    assert len(Campaign.open(folder).probes) == len(pd.read_parquet(folder / "probes")) == 5
+
+
+def test_whatever_is_being_written_has_a_name_that_readers_pass_over(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("pyarrow.parquet.write_table", lambda _, path, **__: written.append(path.name) or path.touch())
+    PartWriter(folder, "probes", KEY).write(probe_rows(0, 1))
+    assert [name.startswith(".") for name in written] == [True]
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,8 @@ def answers(shop: Premises) -> bool:
 def server_processes(shop: Premises) -> frozenset[Identity]:
     """Return every PostgreSQL process that works in the shop's data folder."""
     pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    found = (identify(pid) for pid in pids if _serves(pid, shop.data))
+    places = frozenset(str(folder / shop.data.name) for folder in (shop.path, shop.removed))
+    found = (identify(pid) for pid in pids if _serves(pid, places))
     return frozenset(server for server in found if server is not None and server.alive)
 
 
@@ -226,14 +227,14 @@ def forget_shared_memory(shop: Premises) -> None:
             ctypes.CDLL(None).shmctl(segment["shmid"], _IPC_RMID, None)
 
 
-def _serves(pid: int, data: Path) -> bool:
+def _serves(pid: int, places: frozenset[str]) -> bool:
     try:
         workplace, program = (str(Path(f"/proc/{pid}/{link}").readlink()) for link in ("cwd", "exe"))
     except OSError:  # gone, or another user's
         return False
     # The kernel marks what was removed meanwhile.
     place, name = (link.removesuffix(" (deleted)") for link in (workplace, program))
-    return place == str(data) and name.endswith("/postgres")
+    return place in places and name.endswith("/postgres")
 
 
 def _postmaster(shop: Premises) -> Identity | None:

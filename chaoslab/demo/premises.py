@@ -1,7 +1,7 @@
 """The folder that a shop lives in: what lies where, and how it is known for a shop's.
 
-The state file is the first thing written to the folder and the last one removed: whatever lies beside it is the
-shop's, and no process of the shop was ever started without it.
+The state file is the first thing written to the folder, and goes with it: whatever lies beside it is the shop's, and no
+process of the shop was ever started without it.
 """
 
 from __future__ import annotations
@@ -146,31 +146,28 @@ class Premises:
         """Return the last lines of the logs, each under its file's name."""
         return "\n".join(_tail(log) for log in (self.database_log, self.service_log) if log.exists())
 
+    @property
+    def removed(self) -> Path:
+        """What the folder is called while it is being removed."""
+        return self.path.with_name(f"{self.path.name}.removed")
+
     def vacate(self) -> None:
-        """Remove the folder, the state file last; one that is gone already is fine.
+        """Remove the folder; one that is gone already is fine.
+
+        It is renamed first: whoever starts something in it meanwhile finds no shop, and leaves nothing there.
 
         Raises:
             UsageError: the folder holds something, and is not a shop's.
             OSError: it cannot be removed, or changes meanwhile.
         """
-        if not self.path.exists():
-            return
-        if not self.occupied and any(self.path.iterdir()):
-            raise UsageError(f"{self.path} is not a shop's folder; it is left alone")
-        for entry in self.path.iterdir():
-            if entry != self._state_file:
-                _remove(entry)
-        self._state_file.unlink(missing_ok=True)
-        self.path.rmdir()
+        if self.path.exists():
+            if not self.occupied and any(self.path.iterdir()):
+                raise UsageError(f"{self.path} is not a shop's folder; it is left alone")
+            self.path.rename(self.removed)
+        if self.removed.exists():
+            shutil.rmtree(self.removed)
 
 
 def _tail(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join([f"{log.name}:", *(f"  {line}" for line in lines[-_TAIL_LINES:])])
-
-
-def _remove(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink()

@@ -10,12 +10,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import chaoslab
 from chaoslab.faults import Surroundings, shares
 from chaoslab.faults.impairment import FourStates, GilbertElliott, Impairment
 from chaoslab.faults.netem import Netem
@@ -23,31 +21,18 @@ from chaoslab.faults.shares import Share, chance
 from chaoslab.hosts import Completed, LocalHost
 from tests.conftest import missing
 from tests.faults.kit import scenario, surroundings
+from tests.faults.uml import boot
 
-REPOSITORY = Path(chaoslab.__file__).parents[1]
 BY_CHANCE = 1 - 1e-6
-BOOT_LIMIT = 180.0
 
 
 @pytest.fixture(scope="session")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def answers(boot_under_way: boot.BootUnderWay | None) -> dict[str, Any]:
     """What was found inside."""
-    for program, package in (("linux.uml", "user-mode-linux"), ("busybox", "busybox-static"), ("tc", "iproute2")):
-        found = subprocess.run(["sh", "-c", f"command -v {program}"], capture_output=True).returncode == 0
-        if not found:
-            missing(f"{program} is missing: apt-get install {package}")
-    results = tmp_path_factory.mktemp("uml") / "results.json"
-    kernel = ["linux.uml", "root=/dev/root", "rootfstype=hostfs", "rw", "mem=1G", "con=null", "con0=null,fd:1", "quiet"]
-    lab = {"LAB_PYTHON": sys.executable, "LAB_REPOSITORY": REPOSITORY, "LAB_RESULTS": results}
-    argv = [
-        *kernel,
-        f"init={REPOSITORY / 'tests/faults/uml/init.sh'}",
-        *(f"{key}={value}" for key, value in lab.items()),
-    ]
-    boot = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=BOOT_LIMIT)
-    assert results.exists(), boot.stdout[-2000:].decode(errors="replace")
-    found_inside: dict[str, Any] = json.loads(results.read_text())
-    return found_inside
+    if boot_under_way is None:
+        missing(boot.lacking())
+    assert boot_under_way is not None
+    return boot_under_way.answers()
 
 
 def by_chance(dose: dict[str, Any], share: Share) -> bool:

@@ -53,9 +53,10 @@ def test_a_network_without_a_port_is_judged_by_its_packets_alone() -> None:
     assert "ip saddr { 10.0.0.0/8 } counter" in step.do[-1]
 
 
-def test_the_packet_filters_come_before_netem() -> None:
+def test_the_packet_filters_come_before_netem_and_the_proxy_last() -> None:
     assert [each.name for each in failure_types()["network_partition"].mechanisms] == [
         "nftables",
         "iptables",
         "tc netem",
+        "tcp proxy, black hole",
     ]

@@ -331,7 +331,7 @@ HERE: Final[dict[str, Opening]] = {
     "disk_stress by python workers": stress("disk_stress", "python workers", io_workers=1),
     "network_latency by tcp proxy": proxied("network_latency", "tcp proxy", delay_ms=50),
     "packet_loss by tcp proxy": proxied(
-        "packet_loss", "tcp proxy, loss emulated as retransmission stalls", loss_percent=30
+        "packet_loss", "tcp proxy, loss emulated as retransmission stalls", loss_percent=100
     ),
     "network_partition by tcp proxy": proxied("network_partition", "tcp proxy, black hole"),
     "http_fault by http proxy": proxied("http_fault", "http proxy", status=503),
