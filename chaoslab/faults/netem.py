@@ -132,7 +132,8 @@ def _volleys(asked: Impairment) -> dict[str, float]:
 
 
 def _no_kernel_support(asked: Impairment, where: Surroundings, *, aside: bool) -> Obstacle | None:
-    return traffic.no_kernel_support(where.host, [command for _, command in emulator.trial(asked, aside=aside)])
+    trial = [command for _, command in emulator.trial(asked, aside=aside)]
+    return traffic.no_kernel_support(where.host, trial, module="sch_netem")
 
 
 def _aside(asked: Impairment, where: Surroundings) -> bool:

@@ -53,6 +53,7 @@ class PacketFilter(Mechanism):
     """Rules of our own, under a name of our own."""
 
     package: str
+    module: str
     counted: str
     able: tuple[str, ...] = (*Filters.model_fields, "loss_percent")
 
@@ -73,7 +74,7 @@ class PacketFilter(Mechanism):
                 *(partial(traffic.no_program, where.host, argv[0], self.package) for argv in commands),
             ),
             lambda: traffic.no_interface(where.host, rule.interface),
-            lambda: traffic.no_kernel_support(where.host, commands),
+            lambda: traffic.no_kernel_support(where.host, commands, module=self.module),
         )
 
     def inject(self, scenario: Scenario, where: Surroundings, *, seconds: float, token: str) -> Injection:
@@ -129,6 +130,7 @@ class NftDrop(PacketFilter):
 
     name = "nftables"
     package = "nftables"
+    module = "nf_tables"
     counted = "the counters of our own nftables table"
 
     def commands(self, rule: Rule, mark: str) -> Iterator[Named]:
@@ -189,6 +191,7 @@ class IptablesDrop(PacketFilter):
 
     name = "iptables"
     package = "iptables"
+    module = "xt_statistic"
     counted = "the counters of our own iptables chain"
 
     def commands(self, rule: Rule, mark: str) -> Iterator[Named]:

@@ -195,17 +195,17 @@ def no_interface(host: Host, name: str | None) -> Obstacle | None:
     return Obstacle(f"there is no network interface {name!r}", f"parameters.interface: one of {', '.join(existing)}")
 
 
-def no_kernel_support(host: Host, commands: Iterable[Sequence[str]]) -> Obstacle | None:
+def no_kernel_support(host: Host, commands: Iterable[Sequence[str]], *, module: str) -> Obstacle | None:
     """Return what the kernel says against `commands`, tried in a network namespace that goes with them, or None.
 
-    Where no namespace can be made nothing is known, and the injection itself will tell.
+    `module` is the kernel's module that they need. Where no namespace can be made nothing is known, and the injection itself will tell.
     """
     script = " && ".join(shlex.join(command) for command in commands)
     result = host.run(("unshare", "--net", "sh", "-c", script), timeout=_TRIAL_LIMIT)
     words = result.stderr.strip().splitlines() or [result.problem]
     if result.ok or result.exit_code == 127 or words[0].startswith("unshare:"):
         return None
-    return Obstacle(f"this machine's kernel refuses it: {words[0]}", "load or build the kernel module it needs")
+    return Obstacle(f"this machine's kernel refuses it: {words[0]}", f"modprobe {module}")
 
 
 def reversible(

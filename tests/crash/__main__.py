@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -44,8 +45,8 @@ class Line:
 
 def shoot(name: str, count: int, seed: int) -> list[Line]:
     """Kill `count` times in the fault of that name."""
-    with TRIALS[name]() as trial:
-        range_ = Range(name, trial)
+    with TRIALS[name]() as trial, tempfile.TemporaryDirectory(prefix="crash-") as state:
+        range_ = Range(name, trial, Path(state))
         kills = plan(range_.instants(), count, random.Random(f"{seed} {name}"))
         outcomes = [range_.kill(kill) for kill in kills]
     return list(_summed(name, outcomes))

@@ -11,11 +11,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
 
 from chaoslab.agent import processes
 from chaoslab.conformance import Trial, prepare
 from chaoslab.journal import Journal, Step
+from chaoslab.targets import STATE_VARIABLE
 
 VICTIMS: Final = ("tool", "guardian", "both")
 HOLD: Final = 0.15
@@ -45,9 +47,11 @@ class Outcome:
 class Range:
     """The place where one mechanism is killed again and again."""
 
-    def __init__(self, name: str, trial: Trial) -> None:
+    def __init__(self, name: str, trial: Trial, state: Path) -> None:
         self.name = name
         self._trial = trial
+        self._state = state
+        self._environment = os.environ | {STATE_VARIABLE: str(state)}
 
     def instants(self) -> int:
         """Return by how many instants an undisturbed run comes."""
@@ -63,7 +67,8 @@ class Range:
         steps, name = prepare(self._trial).steps, f"crash-{os.urandom(6).hex()}"
         before = self._trial.state()
         order = {"name": name, "steps": [asdict(step) for step in steps], "hold": HOLD, **asdict(kill)}
-        with subprocess.Popen(_CHILD, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(_CHILD, env=self._environment, text=True, **pipes) as child:  # type: ignore[call-overload]
             assert child.stdin is not None
             assert child.stdout is not None
             child.stdin.write(json.dumps(order) + "\n")
@@ -73,9 +78,9 @@ class Range:
         for line in words:
             if line.startswith("killing "):
                 killed_ns = int(line.removeprefix("killing "))
-        journal = Journal.named(name)
+        journal = Journal(self._state / "journals" / f"{name}.jsonl")
         if kill.victim == "both" and journal.path.exists():
-            killed_ns = self._recover(name)
+            killed_ns = self._recover(journal)
         left = self._settle(journal, steps, before)
         seconds = None if killed_ns is None else (time.monotonic_ns() - killed_ns) / 1e9
         return Outcome(kill, seconds, tuple(left)), words
@@ -88,17 +93,18 @@ class Range:
         child.send_signal(signal.SIGKILL)
         return killed_ns
 
-    def _recover(self, name: str) -> int:
+    def _recover(self, journal: Journal) -> int:
         """Nobody is left to undo: the next command names what is left, and `chaoslab recover` undoes it."""
         began = time.monotonic_ns()
-        open_steps = Journal.named(name).open_steps()
-        if open_steps:
-            listed = subprocess.run(
-                [sys.executable, "-m", "chaoslab", "recover", "--list"], capture_output=True, text=True
-            )
-            assert all(found.step.name in listed.stdout for found in open_steps), listed.stdout
-        subprocess.run([sys.executable, "-m", "chaoslab", "recover"], capture_output=True, check=True)
+        open_steps = journal.open_steps()
+        listed = self._chaoslab("recover", "--list")
+        assert all(found.step.name in listed for found in open_steps), listed
+        self._chaoslab("recover")
         return began
+
+    def _chaoslab(self, *arguments: str) -> str:
+        argv = [sys.executable, "-m", "chaoslab", *arguments]
+        return subprocess.run(argv, env=self._environment, capture_output=True, text=True, check=True).stdout
 
     def _settle(self, journal: Journal, steps: Sequence[Step], before: object) -> list[str]:
         deadline = time.monotonic() + _LIMIT
@@ -114,11 +120,6 @@ class Range:
             yield from (f"process {member.pid} of {step.name}" for member in processes.family(step.token))
         if (now := self._trial.state()) != before:
             yield f"state {now!r}, before {before!r}"
-
-
-def _recover(*options: str) -> str:
-    argv = [sys.executable, "-m", "chaoslab", "recover", *options]
-    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
 def plan(instants: int, count: int, generator: random.Random) -> list[Kill]:
