@@ -198,7 +198,8 @@ def no_interface(host: Host, name: str | None) -> Obstacle | None:
 def no_kernel_support(host: Host, commands: Iterable[Sequence[str]], *, module: str) -> Obstacle | None:
     """Return what the kernel says against `commands`, tried in a network namespace that goes with them, or None.
 
-    `module` is the kernel's module that they need. Where no namespace can be made nothing is known, and the injection itself will tell.
+    `module` is the kernel's module that they need. Where no namespace can be made nothing is known, and the injection
+    itself will tell.
     """
     script = " && ".join(shlex.join(command) for command in commands)
     result = host.run(("unshare", "--net", "sh", "-c", script), timeout=_TRIAL_LIMIT)
