@@ -3,10 +3,10 @@
     python benchmarks/doses.py [--rounds N] [--json]
 
 For each failure type and mechanism that can be tried here: the dose that was asked and the one that was measured
-(median, least and greatest of the rounds), the time from the end of `do` to the reading that showed the effect, and the
-time that the undo took until the state was seen to be back. For a container, a process or a database that is its own
-start-up too. Faults of the network are tried in a network namespace of their own (root). Times are those of one machine
-in one run: compare rows, not machines.
+(median, least and greatest of the rounds), the time from the start of `do` to the end of the reading that showed the
+effect (a bound from above: the reading takes its time too), and the time that the undo took until the state was seen to
+be back. For a container, a process or a database that is its own start-up too. Faults of the network are tried in a
+network namespace of their own (root). Times are those of one machine in one run: compare rows, not machines.
 """
 
 from __future__ import annotations

@@ -60,7 +60,11 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """What one delivery showed: its doses, and the seconds from `do` to effect and that the undo took."""
+    """What one delivery showed: its doses, and how soon the fault was there and gone.
+
+    `effect_seconds` run from the start of the first `do` to the end of the reading that first showed the effect, which
+    bounds the effect from above; `undo_seconds` is what the undo took until the state was seen to be back.
+    """
 
     doses: tuple[Dose, ...]
     effect_seconds: float
@@ -125,19 +129,19 @@ def deliver(trial: Trial, *, seconds: float | None = None) -> Delivered:
     injection, host = prepare(trial), LocalHost()
     with _untouched(trial, injection.steps):
         readings = [read(injection.steps[-1], host)]
+        began = time.monotonic()
         try:
             for step in injection.steps:
                 do(step, host)
-            done_us = now_us()
             readings += until_effect(injection, host, readings, trial)
-            effect_us = readings[-1].at_us
+            effect_seconds = time.monotonic() - began
             time.sleep(trial.seconds if seconds is None else seconds)
             readings.append(read(injection.steps[-1], host))
         finally:
             undo_seconds = [_revert(injection.steps, host) for _ in range(2)]
     return Delivered(
         doses=injection.doses(readings),
-        effect_seconds=(effect_us - done_us) / 1e6,
+        effect_seconds=effect_seconds,
         undo_seconds=undo_seconds[0],
     )
 
