@@ -8,17 +8,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from chaoslab.agent import processes
 from chaoslab.agent.ssh import _FIRST, parcel
-from chaoslab.errors import UsageError
+from chaoslab.errors import NotDelivered, UsageError
+from chaoslab.faults import choose
 from chaoslab.hosts import Host, LocalHost, host_of
 from chaoslab.hosts.ssh import CONFIG_VARIABLE
 from tests import servers
 from tests.conftest import missing
+from tests.faults.kit import scenario, surroundings
 from tests.machines import ELSEWHERE, container, sshd
 from tests.test_processes import until
 
@@ -255,3 +258,18 @@ def test_a_place_that_is_none_is_refused(tmp_path: Path) -> None:
         found = LOCAL.run((sys.executable, "-m", "chaoslab.agent.within", *place, "--", "true"), timeout=10)
         assert found.exit_code == 125
         assert words in found.stderr
+
+
+class Elsewhere(LocalHost):
+    """A host that is another one by name."""
+
+    name = "elsewhere"
+
+
+BOUND = [("container_crash", {"container": "web"}), ("network_latency", {"delay_ms": 5})]
+
+
+@pytest.mark.parametrize(("kind", "dose"), BOUND)
+def test_what_would_act_on_this_machine_is_not_chosen_for_another(kind: str, dose: dict[str, object]) -> None:
+    with pytest.raises(NotDelivered, match="it acts on this machine, not on elsewhere"):
+        choose(scenario(kind, **dose), replace(surroundings(), host=Elsewhere()))

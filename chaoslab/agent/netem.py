@@ -18,7 +18,6 @@ import argparse
 import json
 import re
 import socket
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,24 +25,10 @@ from typing import Any, Final
 
 from chaoslab.agent import frames
 from chaoslab.agent.frames import Volley
+from chaoslab.agent.programs import Failed, run
 
-_LIMIT: Final = 2.0
 _FEW: Final = 3
 """Frames from which a rate can be told: one interval alone is none."""
-
-
-class _Failed(Exception):
-    """A command did not do what it was asked."""
-
-
-def _run(*argv: str) -> str:
-    try:
-        result = subprocess.run(argv, capture_output=True, text=True, timeout=_LIMIT)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _Failed(str(error)) from error
-    if result.returncode:
-        raise _Failed(f"{' '.join(argv)}: {result.stderr.strip()}")
-    return result.stdout
 
 
 def _exists(interface: str) -> bool:
@@ -54,7 +39,7 @@ def _qdiscs(interface: str) -> list[dict[str, Any]]:
     """Return the queueing disciplines of an interface; one that is gone has none."""
     if not _exists(interface):
         return []
-    found: list[dict[str, Any]] = json.loads(_run("tc", "-s", "-j", "qdisc", "show", "dev", interface))
+    found: list[dict[str, Any]] = json.loads(run("tc", "-s", "-j", "qdisc", "show", "dev", interface))
     return found
 
 
@@ -71,16 +56,16 @@ def number_of(handle: str) -> int:
 def _remove(interface: str, handle: str) -> None:
     if _has_root(interface, handle):
         # The kernel compares the handle itself: a root that somebody has put there meanwhile stays.
-        _run("tc", "qdisc", "del", "dev", interface, "root", "handle", handle)
+        run("tc", "qdisc", "del", "dev", interface, "root", "handle", handle)
     for preference in _filters(interface, handle):
         # Before the device that they lead to: a filter that leads nowhere drops everything.
-        _run("tc", "filter", "del", *_hook(interface, handle), "pref", str(preference))
-    if _has_hook(interface, handle) and not _run("tc", "filter", "show", "dev", interface, "egress").strip():
-        _run("tc", "qdisc", "del", "dev", interface, "clsact")
+        run("tc", "filter", "del", *_hook(interface, handle), "pref", str(preference))
+    if _has_hook(interface, handle) and not run("tc", "filter", "show", "dev", interface, "egress").strip():
+        run("tc", "qdisc", "del", "dev", interface, "clsact")
     if _exists(device_of(handle)):
-        _run("ip", "link", "del", "dev", device_of(handle), "type", "ifb")
+        run("ip", "link", "del", "dev", device_of(handle), "type", "ifb")
     if _has_root(interface, handle) or _filters(interface, handle) or _exists(device_of(handle)):
-        raise _Failed(f"something of {handle} is still on {interface}")
+        raise Failed(f"something of {handle} is still on {interface}")
 
 
 def _has_root(interface: str, handle: str) -> bool:
@@ -104,7 +89,7 @@ def _filters(interface: str, handle: str) -> list[int]:
     if not any(qdisc["kind"] in ("clsact", "ingress") for qdisc in _qdiscs(interface)):
         return []
     show, ours = ("tc", "filter", "show", *_hook(interface, handle), "pref"), number_of(handle)
-    return [number for number in (ours, ours + 1) if device_of(handle) in _run(*show, str(number))]
+    return [number for number in (ours, ours + 1) if device_of(handle) in run(*show, str(number))]
 
 
 def _emulators(interface: str, handle: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -117,7 +102,7 @@ def _emulators(interface: str, handle: str) -> Iterator[tuple[str, dict[str, Any
 def _count(interface: str, handle: str) -> dict[str, int]:
     found = [qdisc for _, qdisc in _emulators(interface, handle)]
     if not found:
-        raise _Failed(f"there is no emulator of ours on {interface}")
+        raise Failed(f"there is no emulator of ours on {interface}")
     # What is still held back has come in too; packets are counted as they leave.
     seen = sum(qdisc["packets"] + qdisc["drops"] + qdisc["qlen"] for qdisc in found)
     return {"seen": seen, "dropped": sum(qdisc["drops"] for qdisc in found)}
@@ -199,7 +184,7 @@ def _main(argv: Sequence[str]) -> int:
             print(
                 json.dumps(_measure(options) if options.command == "measure" else _count(options.dev, options.handle))
             )
-    except (_Failed, OSError) as failure:
+    except (Failed, OSError) as failure:
         print(failure, file=sys.stderr)
         return 1
     return 0

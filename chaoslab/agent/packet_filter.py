@@ -15,38 +15,19 @@ import argparse
 import json
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-_LIMIT: Final = 2.0
+from chaoslab.agent.programs import Failed, run
+
 _TOOLS: Final = ("iptables", "ip6tables")
 _WITHIN: Final = ("mangle", "filter")
 _VERDICTS: Final = ("DROP", "REJECT")
 
 
-class _Failed(Exception):
-    """A command did not do what it was asked."""
-
-
-def _run(*argv: str) -> str:
-    """Run a command and return what it printed.
-
-    Raises:
-        _Failed: it cannot be started, does not end in time, or ends with an error.
-    """
-    try:
-        result = subprocess.run(argv, capture_output=True, text=True, timeout=_LIMIT)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _Failed(str(error)) from error
-    if result.returncode:
-        raise _Failed(f"{shlex.join(argv)}: {result.stderr.strip()}")
-    return result.stdout
-
-
 def _has_table(name: str) -> bool:
-    listed = json.loads(_run("nft", "-j", "list", "tables"))["nftables"]
+    listed = json.loads(run("nft", "-j", "list", "tables"))["nftables"]
     return {"family": "inet", "name": name} in [
         {key: entry["table"][key] for key in ("family", "name")} for entry in listed if "table" in entry
     ]
@@ -55,19 +36,19 @@ def _has_table(name: str) -> bool:
 def _remove_table(name: str) -> None:
     if _has_table(name):
         # In one transaction `add` makes sure that there is something to delete, whoever else is removing it too.
-        _run("nft", f"add table inet {name}; delete table inet {name}")
+        run("nft", f"add table inet {name}; delete table inet {name}")
     if _has_table(name):
-        raise _Failed(f"the nftables table {name} is still there")
+        raise Failed(f"the nftables table {name} is still there")
 
 
 def _count_in_table(name: str) -> dict[str, int]:
-    listed = json.loads(_run("nft", "-j", "list", "counters", "table", "inet", name))["nftables"]
+    listed = json.loads(run("nft", "-j", "list", "counters", "table", "inet", name))["nftables"]
     counters = [entry["counter"] for entry in listed if "counter" in entry]
     return {counter["name"]: int(counter["packets"]) for counter in counters}
 
 
 def _iptables(tool: str, within: str, *words: str) -> str:
-    return _run(tool, "-w", "2", "-t", within, *words)
+    return run(tool, "-w", "2", "-t", within, *words)
 
 
 def _rules(tool: str, within: str, *options: str) -> list[list[str]]:
@@ -83,7 +64,7 @@ def _remove_chain(tool: str, within: str, chain: str) -> None:
         _iptables(tool, within, "-F", chain)
         _iptables(tool, within, "-X", chain)
     if any(chain in rule for rule in _rules(tool, within)):
-        raise _Failed(f"the {tool} chain {chain} is still there")
+        raise Failed(f"the {tool} chain {chain} is still there")
 
 
 def _count_in_chain(tool: str, within: str, chain: str) -> dict[str, int]:
@@ -91,7 +72,7 @@ def _count_in_chain(tool: str, within: str, chain: str) -> dict[str, int]:
     jumps = [rule for rule in rules if rule[-1] == chain]
     drops = [rule for rule in rules if rule[1] == chain and rule[rule.index("-j") + 1] in _VERDICTS]
     if not jumps or not drops:
-        raise _Failed(f"the {tool} chain {chain} is not in place")
+        raise Failed(f"the {tool} chain {chain} is not in place")
     return {"seen": sum(map(_packets, jumps)), "dropped": sum(map(_packets, drops))}
 
 
@@ -139,7 +120,7 @@ def _main(argv: Sequence[str]) -> int:
     options.tool = options.tool or []
     try:
         (_count if options.command == "count" else _remove)(options)
-    except _Failed as failure:
+    except Failed as failure:
         print(failure, file=sys.stderr)
         return 1
     return 0

@@ -26,18 +26,9 @@ from chaoslab.undo import undo
 from tests.faults import kit
 from tests.faults.conftest import inspect
 from tests.faults.kit import HOST, deliver, do, read, scenario, surroundings
+from tests.faults.trials import SUPERVISOR
 from tests.test_processes import until
 
-# A supervisor in a few lines: starts a sleeper, writes its pid file, starts another when it dies.
-SUPERVISOR = """
-import subprocess, sys
-from chaoslab.agent import processes
-while True:
-    child = subprocess.Popen(["sleep", "60"])
-    found = processes.identify(child.pid)
-    open(sys.argv[1], "w").write(f"{found.pid} {found.start_ticks}")
-    child.wait()
-"""
 # A server with workers: it listens, forks two that do nothing, and says so.
 SERVER = """
 import os, socket, sys, time

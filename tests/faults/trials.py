@@ -45,7 +45,7 @@ _STALLS: Final = "tcp proxy, loss emulated as retransmission stalls"
 ELSEWHERE: Final = frozenset({"tc netem", "systemd"})
 
 # A supervisor in a few lines: starts a sleeper, writes its pid file, starts another when it dies.
-_SUPERVISOR = """
+SUPERVISOR = """
 import subprocess, sys
 from chaoslab.agent import processes
 while True:
@@ -148,7 +148,7 @@ def supervised() -> Iterator[Trial]:
     token = f"supervised-{secrets.token_hex(4)}"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pid"
-        supervisor = processes.spawn([sys.executable, "-c", _SUPERVISOR, str(file)], token=token)
+        supervisor = processes.spawn([sys.executable, "-c", SUPERVISOR, str(file)], token=token)
         try:
             until(lambda: read_pid_file(file) is not None)
             yield _supervised(file)
