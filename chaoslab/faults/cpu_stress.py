@@ -64,7 +64,8 @@ class _Cpu(Stressor):
                 unit="cores",
                 asked=demand,
                 delivered=rate(effect, last, "runnable_seconds"),
-                low=demand * 0.95,
+                # The kernel does not count all the time as waiting in which a group has used up its quota.
+                low=demand * (0.95 if cores == demand else 0.85),
                 # A worker that wants part of a core may have to wait for it, which is demand too.
                 high=dose.cpu_workers * 1.05,
                 how=_HOW,
