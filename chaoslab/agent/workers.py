@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from chaoslab.agent.processes import anonymous_bytes, become_first_victim, die_with_parent
 
 _SLICE_SECONDS = 0.05
-_MOST_OWED_SECONDS = 1.0
+_MOST_OWED_SECONDS = 0.1
 _BLOCK = b"\xa5" * 1024**2
 
 

@@ -39,8 +39,12 @@ def test_more_workers_than_cores_are_measured_as_demand_not_as_cores(mechanism: 
 
 
 def test_a_partial_load_is_partial(mechanism: Mechanism) -> None:
-    demand, _ = deliver(mechanism, scenario("cpu_stress", cpu_workers=1, cpu_load=40), surroundings(), seconds=2.0)
-    assert demand.delivered == pytest.approx(0.4, abs=0.12)
+    demand, busy = deliver(mechanism, scenario("cpu_stress", cpu_workers=1, cpu_load=40), surroundings(), seconds=2.0)
+    # It may have to wait for its core, which is demand too; it never takes more of it than it was asked to.
+    assert demand.delivered is not None
+    assert busy.delivered is not None
+    assert demand.delivered >= 0.36
+    assert busy.delivered <= 0.46
 
 
 def test_the_workers_end_by_themselves_when_everyone_who_could_end_them_is_dead() -> None:
