@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from chaoslab.aborts import UserProbe, abort_reason, host_in_danger
 from chaoslab.delivery import Chosen, Delivery, Room
-from chaoslab.errors import Aborted, CampaignFolderError, ChaoslabError, NotDelivered, NotReverted
+from chaoslab.errors import Aborted, CampaignFolderError, ChaoslabError, NotDelivered
 from chaoslab.faults import Route
 from chaoslab.guardian import Guardian
 from chaoslab.hosts import LocalHost
@@ -26,7 +26,7 @@ from chaoslab.records import Event, RunState
 from chaoslab.resources import ResourceSampler, SamplerSpec
 from chaoslab.scenario import AbortConditions
 from chaoslab.store import PartWriter, RunKey
-from chaoslab.undo import undo
+from chaoslab.undo import raise_together, undo
 
 _TICK: Final = 0.05
 _LONGEST_START: Final = 30.0
@@ -101,14 +101,6 @@ def run_campaign(laboratory: Laboratory) -> None:
         if place:
             execution.pause(laboratory.plan.cooldown, "cooldown")
         execution.execute()
-
-
-def _raise_all(failures: Sequence[NotReverted]) -> None:
-    if failures:
-        raise NotReverted(
-            "; ".join(str(failure) for failure in failures),
-            commands=[command for failure in failures for command in failure.commands],
-        )
 
 
 class _EventLog:
@@ -345,7 +337,7 @@ class _Execution:
             lasting = [delivery for delivery in lasting if delivery not in over]
             if not lasting and now_us() >= ends_us:
                 return
-            _raise_all([failure for delivery in over for failure in delivery.revert()])
+            raise_together([failure for delivery in over for failure in delivery.revert()])
             due_us = min([ends_us, *(delivery.due_us(started_us) for delivery in lasting)])
             time.sleep(min(_TICK, max(0.0, (due_us - now_us()) / 1e6)))
 
@@ -359,7 +351,7 @@ class _Execution:
         ends = [delivery.over_us for delivery in deliveries if delivery.injection.steps]
         over_us = max((end for end in ends if end is not None), default=None) if None not in ends else None
         self._log.add(Event.FAULT_OVER, at_us=over_us)
-        _raise_all([failure for delivery in reversed(deliveries) for failure in delivery.revert()])
+        raise_together([failure for delivery in reversed(deliveries) for failure in delivery.revert()])
 
     def _judge(self, deliveries: Sequence[Delivery]) -> tuple[RunState, str]:
         doses = [dose for delivery in deliveries for dose in delivery.doses()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from chaoslab.agent import processes
@@ -65,6 +66,11 @@ def undo_all(journal: Journal, host: Host, *, only: list[OpenStep] | None = None
             undo(found.step, run=found.run, journal=journal, host=host)
         except NotReverted as failure:
             failures.append(failure)
+    raise_together(failures)
+
+
+def raise_together(failures: Sequence[NotReverted]) -> None:
+    """Raise one NotReverted that says all that could not be undone; nothing where there is none."""
     if failures:
         raise NotReverted(
             "; ".join(str(failure) for failure in failures),

@@ -24,7 +24,7 @@ def recover(only_list: bool, as_json: bool, **_: Any) -> None:
     """
     from chaoslab.hosts import LocalHost
     from chaoslab.journal import leftovers
-    from chaoslab.undo import undo_all
+    from chaoslab.undo import raise_together, undo_all
 
     journals = leftovers()
     found = [
@@ -49,9 +49,7 @@ def recover(only_list: bool, as_json: bool, **_: Any) -> None:
             failures.append(failure)
         else:
             journal.close()
-    if failures:
-        commands = [command for failure in failures for command in failure.commands]
-        raise NotReverted("; ".join(map(str, failures)), commands=commands)
+    raise_together(failures)
     if found and not as_json:
         click.echo(f"reverted: {len(found)}")
 

@@ -65,7 +65,7 @@ class _Cpu(Stressor):
                 asked=demand,
                 delivered=rate(effect, last, "runnable_seconds"),
                 # The kernel does not count all the time as waiting in which a group has used up its quota.
-                low=demand * (0.95 if cores == demand else 0.85),
+                low=demand * (0.85 if dose.placement is not None and cores < demand else 0.95),
                 # A worker that wants part of a core may have to wait for it, which is demand too.
                 high=dose.cpu_workers * 1.05,
                 how=_HOW,
