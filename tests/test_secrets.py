@@ -25,7 +25,7 @@ from tests.test_processes import until
 
 USER, PASSWORD, QUERY, HEADER, STOP, START, CHECK, ABORT, NOTE, VARIABLE = (
     f"c4nary-{name}-0x9f"
-    for name in ["user", "password", "query", "header", "stop", "start", "check", "abort", "note", "variable", "victim"]
+    for name in ["user", "password", "query", "header", "stop", "start", "check", "abort", "note", "variable"]
 )
 CANARIES = (PASSWORD, QUERY, HEADER, STOP, START, CHECK, ABORT, NOTE, VARIABLE)
 
