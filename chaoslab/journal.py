@@ -214,6 +214,13 @@ class Journal:
         self.leave_copy()
         self.path.unlink(missing_ok=True)
 
+    def learn_secrets(self) -> None:
+        """Have the secrets of all its commands hidden from here on: one that fails may quote its own, or another's."""
+        for entry in self.entries():
+            learn(_commands(entry))
+            if entry["phase"] == Phase.ATTACHED:
+                learn_environment(entry.get("secrets", ()))
+
     def leave_copy(self) -> None:
         """Put a copy without secrets in the link's place in the campaign's folder, if there is one.
 
@@ -224,11 +231,9 @@ class Journal:
         attached = next((entry for entry in entries if entry["phase"] == Phase.ATTACHED), None)
         if attached is None or not Path(attached["folder"]).is_dir():
             return
-        learn_environment(attached.get("secrets", ()))
         final = Path(attached["folder"]) / JOURNAL_FILE
         temporary = final.with_suffix(".tmp")
-        # All of them are learnt before the first is written: any may be quoted by a command that fails.
-        learn([_commands(entry) for entry in entries])
+        self.learn_secrets()
         temporary.write_text("".join(json.dumps(_redacted(entry)) + "\n" for entry in entries), encoding="utf-8")
         temporary.replace(final)
 

@@ -65,7 +65,10 @@ def undo_all(journal: Journal, host: Host, *, only: list[OpenStep] | None = None
         NotReverted: some steps could not be undone; carries a command for each.
     """
     failures: list[NotReverted] = []
-    for found in journal.open_steps() if only is None else only:
+    steps = journal.open_steps() if only is None else only
+    if steps:
+        journal.learn_secrets()
+    for found in steps:
         try:
             undo(found.step, run=found.run, journal=journal, host=host)
         except NotReverted as failure:
