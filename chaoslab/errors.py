@@ -27,7 +27,7 @@ class ChaoslabError(Exception):
 
     exit_code = 2
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str = "") -> None:
         super().__init__(redact(message))
 
 

@@ -22,6 +22,9 @@ from chaoslab import targets
 from chaoslab.store import Campaign
 from tests import servers
 from tests.test_processes import until
+from tests.test_survival import ours
+
+pytestmark = pytest.mark.timeout(240)
 
 USER, PASSWORD, QUERY, HEADER, STOP, START, CHECK, ABORT, NOTE, VARIABLE = (
     f"c4nary-{name}-0x9f"
@@ -59,6 +62,7 @@ class Case:
         self.up.touch()
         self.config = folder / "scenarios.yml"
         self.target = f"http://{USER}:{PASSWORD}@127.0.0.1:{service.port}/ok?token={QUERY}"
+        self.by_environment = False
         self.printed = ""
 
     def write(self, *, stop: str = "", start: str = "", abort: str = "exit 0") -> None:
@@ -72,16 +76,18 @@ class Case:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         environment = os.environ | {targets.STATE_VARIABLE: str(self.state), "SHOP_LICENCE": VARIABLE}
+        environment |= {"CHAOSLAB_TARGET": self.target} if self.by_environment else {}
         argv = [sys.executable, "-m", "chaoslab", *arguments]
         return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
     def campaign(self, *scenarios: str, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         chosen = [word for name in scenarios for word in ("--scenario", name)]
-        given = ["--target", self.target, "--config", str(self.config), "--output", str(self.folder)]
+        target = [] if self.by_environment else ["--target", self.target]
+        given = [*target, "--config", str(self.config), "--output", str(self.folder)]
         return self.start("run", *given, *chosen, *options, "--repeats", "1", "--allow-commands", "--verbose")
 
     def end(self, process: subprocess.Popen[str]) -> int:
-        self.printed += "".join(process.communicate(timeout=90))
+        self.printed += "".join(process.communicate(timeout=200))
         return process.returncode
 
     def __call__(self, *arguments: str) -> int:
@@ -103,7 +109,7 @@ class Case:
 Ended = Callable[[str], tuple[Case, int]]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def under_way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
     """Campaigns that end in different ways: all under way from the first test on."""
     quotes = 'echo "it is $2 that I use, and $SHOP_LICENCE" >&2'
@@ -189,9 +195,14 @@ def test_a_campaign_whose_processes_were_killed(tmp_path: Path) -> None:
     with servers.running() as service:
         case = Case(tmp_path, service)
         case.write(stop=f"rm -f {case.up}; sleep 0.2")
+        case.by_environment = True
         process = case.campaign("Outage")
-        until(lambda: not case.up.exists(), seconds=40)
+        until(lambda: not case.up.exists(), seconds=60)
+        listed = [" ".join(found.cmdline()) for found in ours(case.state)]  # as every user of the machine can see it
         process.kill()
+        case.by_environment = False
+        assert len(listed) >= 4  # the campaign, its guardian, the prober, the sampler
+        assert not [line for line in listed if PASSWORD in line or QUERY in line]
         case.end(process)
         until(lambda: case.up.exists() and not (case.folder / "journal.jsonl").is_symlink(), seconds=20)
         assert case("run", "--resume", str(case.folder)) == 2
