@@ -1,15 +1,15 @@
 """The journal: what was done to a machine and how each thing is undone, on disk before it is done.
 
 JSON lines, appended and fsynced; data only. While it is open it lies in this user's state folder, so that `chaoslab
-recover` finds it from anywhere, and the campaign's folder links to it; when all is undone it moves there. Whoever
-reads it needs no Python object of ours: an entry holds the argv that undoes it.
+recover` finds it from anywhere, and the campaign's folder links to it. Whoever reads it needs no Python object of
+ours: an entry holds the argv that undoes it, with the secrets that it takes to run. Hence only this user can read it,
+and in the campaign's folder a copy without them takes the link's place when all is undone, or the campaign has ended.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +22,7 @@ from chaoslab import targets
 from chaoslab.agent import processes
 from chaoslab.agent.processes import Identity
 from chaoslab.errors import ChaoslabError
+from chaoslab.redaction import learn, learn_environment, redact_document
 
 JOURNAL_FILE: Final = "journal.jsonl"
 
@@ -113,9 +114,9 @@ class Journal:
         journal.append(Phase.OPENED, owner=asdict(owner), boot_id=boot_id())
         return journal
 
-    def attach(self, folder: Path) -> None:
-        """Link the journal into a campaign's folder; it moves there when it is closed."""
-        self.append(Phase.ATTACHED, folder=str(folder.resolve()))
+    def attach(self, folder: Path, *, secrets: Sequence[str] = ()) -> None:
+        """Link the journal into a campaign's folder; `secrets` name the environment variables that hold some."""
+        self.append(Phase.ATTACHED, folder=str(folder.resolve()), secrets=list(secrets))
         (folder / JOURNAL_FILE).symlink_to(self.path)
 
     def append(self, phase: Phase, *, run: str = "", step: str = "", **fields: Any) -> None:
@@ -137,7 +138,7 @@ class Journal:
         }
         # A torn line that a crash left behind must not swallow this one: begin with a line break if need be.
         try:
-            with self.path.open("ab+") as file:
+            with os.fdopen(os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "ab+") as file:
                 torn = file.tell() > 0 and _last_byte(self.path) != b"\n"
                 file.write((b"\n" if torn else b"") + json.dumps(entry).encode() + b"\n")
                 file.flush()
@@ -208,15 +209,46 @@ class Journal:
         return False
 
     def close(self) -> None:
-        """Record that all is undone, and move the journal to the campaign's folder if it has one."""
-        home = next((entry["folder"] for entry in self.entries() if entry["phase"] == Phase.ATTACHED), None)
+        """Record that all is undone, and leave a copy in the campaign's folder if it has one."""
         self.append(Phase.CLOSED)
-        if home is not None and Path(home).is_dir():
-            final = Path(home) / JOURNAL_FILE
-            temporary = final.with_suffix(".tmp")
-            shutil.copyfile(self.path, temporary)
-            temporary.replace(final)
+        self.leave_copy()
         self.path.unlink(missing_ok=True)
+
+    def learn_secrets(self) -> None:
+        """Have the secrets of all its commands hidden from here on: one that fails may quote its own, or another's."""
+        for entry in self.entries():
+            learn(_commands(entry))
+            if entry["phase"] == Phase.ATTACHED:
+                learn_environment(entry.get("secrets", ()))
+
+    def leave_copy(self) -> None:
+        """Put a copy without secrets in the link's place in the campaign's folder, if there is one.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        entries = list(self.entries())
+        attached = next((entry for entry in entries if entry["phase"] == Phase.ATTACHED), None)
+        if attached is None or not Path(attached["folder"]).is_dir():
+            return
+        final = Path(attached["folder"]) / JOURNAL_FILE
+        temporary = final.with_suffix(".tmp")
+        self.learn_secrets()
+        temporary.write_text("".join(json.dumps(_redacted(entry)) + "\n" for entry in entries), encoding="utf-8")
+        temporary.replace(final)
+
+
+def _commands(entry: Mapping[str, Any]) -> list[Sequence[str]]:
+    return [part for part in entry.get("command", {}).values() if isinstance(part, list)]
+
+
+def _redacted(entry: Mapping[str, Any]) -> dict[str, Any]:
+    shown: dict[str, Any] = redact_document(entry)
+    # What is ours to know a step or a process by is no secret, whatever it looks like.
+    shown |= {key: entry[key] for key in ("phase", "run", "boot_id", "folder", "secrets") if key in entry}
+    if "command" in entry:
+        shown["command"]["token"] = entry["command"]["token"]
+    return shown
 
 
 def _last_byte(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from chaoslab import store
+from chaoslab import store, trust
 from chaoslab.description import digest
 from chaoslab.errors import CampaignFolderError, UsageError
 from chaoslab.experiment import Prepared, Request, Session, prepare
@@ -17,7 +17,7 @@ from chaoslab.journal import JOURNAL_FILE, Journal, boot_id
 from chaoslab.plan import redacted
 from chaoslab.records import RunState
 from chaoslab.scenario import Scenario
-from chaoslab.scenario_file import load
+from chaoslab.scenario_file import load_with_digest
 
 _TO_REPEAT: Final = (RunState.BROKEN, RunState.ABORTED)
 
@@ -64,7 +64,7 @@ def resume(
     runs, repetitions = _rest(campaign, request)
     if not runs:
         raise UsageError(f"{folder} has nothing left to run: every run is finished")
-    prepared = prepare(replace(request, confirmed=confirmed, allow_commands=allow_commands))
+    prepared = prepare(replace(request, confirmed=confirmed, allow_commands=allow_commands or request.allow_commands))
     known = {planned.scenario.name: planned for planned in prepared.plan.runs}
     planned = tuple(
         replace(known[scenario.name], repeat=repeat, index=index) for index, (scenario, repeat) in runs.items()
@@ -104,7 +104,7 @@ def proceed(resumption: Resumption, session: Session) -> None:
             resumed_at=[*campaign.meta.get("resumed_at", []), datetime.now(UTC).isoformat()],
             resumed_runs=[[run.scenario.name, run.repeat] for run in prepared.plan.runs],
         )
-        session.journal.attach(folder)
+        session.journal.attach(folder, secrets=prepared.request.file.safety.secrets)
     except OSError as error:
         raise CampaignFolderError(f"{folder} cannot be written: {error.strerror or error}") from error
 
@@ -122,13 +122,17 @@ def _require_rest(campaign: store.Campaign) -> None:
 def _request(campaign: store.Campaign, target: str | None, config: Path | None) -> Request:
     meta = campaign.meta
     source = config or Path(meta["configuration"]["path"])
-    file = load(source)
+    file, content_digest = load_with_digest(source)
     if digest(file) != meta["configuration"]["sha256"]:
         raise UsageError(
             f"{source} says something else than the scenario file of the campaign; give that one with --config"
         )
     if target is not None and redacted(target) != meta["target"]:
         raise UsageError(f"--target is {redacted(target)}, but the campaign's is {meta['target']}")
+    if target is None and meta.get("target_withheld"):
+        raise UsageError(
+            f"the secrets in the URL of the target, {meta['target']}, are not on record: give all of it with --target"
+        )
     return Request(
         file=file,
         source=source,
@@ -139,6 +143,7 @@ def _request(campaign: store.Campaign, target: str | None, config: Path | None) 
         duration_scale=meta["duration_scale"],
         rate_hz=meta["probe"]["rate_hz"],
         seed=meta["seed"],
+        allow_commands=trust.allows(source, content_digest),
         notes=meta["notes"],
     )
 

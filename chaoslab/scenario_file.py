@@ -14,8 +14,10 @@ from typing import Annotated, Any, Union
 import yaml
 from pydantic import Field, ValidationError, create_model
 
+from chaoslab import trust
 from chaoslab.errors import ScenarioFileError, nearest
 from chaoslab.faults import failure_types
+from chaoslab.redaction import learn, redact
 from chaoslab.scenario import Combined, ScenarioFile
 
 
@@ -23,14 +25,24 @@ def load(path: Path) -> ScenarioFile:
     """Read the scenario file at `path`.
 
     Raises:
+        ScenarioFileError: as for `load_with_digest`.
+    """
+    return load_with_digest(path)[0]
+
+
+def load_with_digest(path: Path) -> tuple[ScenarioFile, str]:
+    """Read the scenario file at `path`, and what its bytes are known by in `trust`.
+
+    Raises:
         ScenarioFileError: the file cannot be read, is not YAML, or holds something that is not accepted; the
             message has a line for each fault: file, line, what was found, what is accepted.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+        text = content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    return parse(text, source=str(path))
+    return parse(text, source=str(path)), trust.digest(content)
 
 
 def parse(text: str, *, source: str = "<text>") -> ScenarioFile:
@@ -53,6 +65,7 @@ def parse(text: str, *, source: str = "<text>") -> ScenarioFile:
         raise ScenarioFileError(
             f"{source}:1: a mapping is expected at the top, found {found}; accepted keys: {accepted}"
         )
+    learn(document)
     problems = _duplicates(root)
     if not problems:
         try:
@@ -204,7 +217,7 @@ def _key_line(root: yaml.Node, location: Sequence[int | str]) -> int:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = redact(repr(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 CAMPAIGN_FILE: Final = "campaign.json"
 _TEMPORARY: Final = ".tmp"
+_PRIVATE: Final = 0o700
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,15 +138,24 @@ def require_empty(path: Path) -> None:
         raise CampaignFolderError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def is_open(path: Path) -> bool:
+    """Return whether `path` is a folder that others than its owner may enter, read or write; `create` ends that."""
+    return path.is_dir() and stat.S_IMODE(path.stat().st_mode) & ~_PRIVATE != 0
+
+
 def create(path: Path, meta: Mapping[str, Any]) -> None:
-    """Make the campaign folder at `path` (mode 0700) and write `campaign.json`.
+    """Make the campaign folder at `path` and write `campaign.json`; nobody but its owner may enter it (mode 0700).
+
+    That holds whatever the umask is, and for an empty folder that was there and open to others: see `is_open`.
 
     Raises:
         CampaignFolderError: it cannot be written, or already holds something.
     """
     require_empty(path)
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
+        if stat.S_IMODE(path.stat().st_mode) != _PRIVATE:
+            path.chmod(_PRIVATE)
         write_json(path / CAMPAIGN_FILE, meta)
     except OSError as error:
         raise CampaignFolderError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +19,12 @@ import platformdirs
 from chaoslab.errors import ChaoslabError
 
 STATE_VARIABLE: Final = "CHAOSLAB_STATE_DIR"
+_PRIVATE: Final = 0o700
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 def folder(name: str) -> Path:
-    """Return the folder `name` of this user's state on this machine, made if need be (mode 0700).
+    """Return the folder `name` of this user's state on this machine, made if need be; nobody else may enter it (0700).
 
     Raises:
         ChaoslabError: it cannot be made.
@@ -31,6 +33,8 @@ def folder(name: str) -> Path:
     path = (Path(base) if base else platformdirs.user_state_path("chaoslab")) / name
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if stat.S_IMODE(path.stat().st_mode) != _PRIVATE:
+            path.chmod(_PRIVATE)
     except OSError as error:
         raise ChaoslabError(
             f"the state folder {path} cannot be made: {error.strerror}; set {STATE_VARIABLE} to one that can"

@@ -11,6 +11,7 @@ from chaoslab.agent import processes
 from chaoslab.errors import ChaoslabError, NotReverted
 from chaoslab.hosts import Host
 from chaoslab.journal import Journal, OpenStep, Phase, Step
+from chaoslab.redaction import learn, redact_command
 
 _POLL_SECONDS = 0.05
 
@@ -21,11 +22,14 @@ def undo(step: Step, *, run: str, journal: Journal, host: Host) -> None:
     Raises:
         NotReverted: the undo failed, or the state is not back within the step's limit.
     """
+    learn([step.do, step.undo, step.restored])  # what they say when they fail may quote their secrets
     _note(journal, Phase.UNDO_STARTED, run=run, step=step.name)
     problem = _attempt(step, host)
     if problem:
         _note(journal, Phase.UNDO_FAILED, run=run, step=step.name, reason=problem)
-        raise NotReverted(f"{step.name} could not be undone: {problem}", commands=[shlex.join(step.undo)])
+        raise NotReverted(
+            f"{step.name} could not be undone: {problem}", commands=[shlex.join(redact_command(step.undo))]
+        )
     _note(journal, Phase.UNDONE, run=run, step=step.name)
 
 
@@ -61,7 +65,10 @@ def undo_all(journal: Journal, host: Host, *, only: list[OpenStep] | None = None
         NotReverted: some steps could not be undone; carries a command for each.
     """
     failures: list[NotReverted] = []
-    for found in journal.open_steps() if only is None else only:
+    steps = journal.open_steps() if only is None else only
+    if steps:
+        journal.learn_secrets()
+    for found in steps:
         try:
             undo(found.step, run=found.run, journal=journal, host=host)
         except NotReverted as failure:

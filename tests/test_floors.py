@@ -14,8 +14,8 @@ import chaoslab
 PACKAGE = Path(chaoslab.__file__).parent
 
 FLOORS = {
-    0: {"errors"},
-    1: {"agent", "scenario", "records", "intervals", "targets", "share", "wording"},
+    0: {"errors", "redaction"},
+    1: {"agent", "scenario", "records", "intervals", "targets", "share", "trust", "wording"},
     2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
     | {"probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument"},
     3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from pathlib import Path
 
@@ -128,6 +130,30 @@ def test_a_closed_journal_lies_in_the_campaigns_folder_and_nowhere_else(tmp_path
     assert not (tmp_path / JOURNAL_FILE).is_symlink()
     last = (tmp_path / JOURNAL_FILE).read_text().splitlines()[-1]
     assert json.loads(last)["phase"] == Phase.CLOSED
+
+
+def test_a_journal_is_its_owners_alone_and_what_is_left_of_it_holds_no_secret(tmp_path: Path, state: Path) -> None:
+    (state / "journals").mkdir()
+    (state / "journals").chmod(0o777)
+    before = os.umask(0)
+    try:
+        journal = Journal.create("j")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(journal.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(journal.path.parent.stat().st_mode) == 0o700
+    journal.attach(tmp_path)
+    step = touching(tmp_path / "a", undo_argv=("rm", "-f", str(tmp_path / "a"), "--password", "hunter22"))
+    journal.intend("r1", step)
+    journal.append(Phase.UNDO_FAILED, run="r1", step=step.name, reason="hunter22 is wrong")
+    assert "hunter22" in journal.path.read_text()
+    journal.leave_copy()
+    copy = Journal(tmp_path / JOURNAL_FILE)
+    assert journal.path.exists()
+    assert not copy.path.is_symlink()
+    assert "hunter22" not in copy.path.read_text()
+    (left,) = copy.open_steps()
+    assert (left.step.token, left.step.undo[-2:]) == (step.token, ("--password", "***"))
 
 
 def test_only_a_dead_owners_journal_is_a_leftover(tmp_path: Path) -> None:

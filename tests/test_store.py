@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -37,8 +38,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "c"
 
 
-def test_the_folder_is_readable_by_its_owner_alone(folder: Path) -> None:
-    assert folder.stat().st_mode & 0o777 == 0o700
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o277, 0o777])
+def test_the_folder_is_readable_by_its_owner_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        store.create(tmp_path / "c", META)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "c").stat().st_mode & 0o7777 == 0o700
+
+
+def test_an_empty_folder_that_was_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c").chmod(0o1777)
+    assert store.is_open(tmp_path / "c")
+    store.create(tmp_path / "c", META)
+    assert (tmp_path / "c").stat().st_mode & 0o7777 == 0o700
+    assert not store.is_open(tmp_path / "c")
 
 
 def test_rows_can_be_read_while_the_run_lasts_and_are_the_same_when_it_is_over(folder: Path) -> None:

@@ -3,8 +3,8 @@
     python -m chaoslab.agent.victim find   WHICH [--published FILE] [--family]
     python -m chaoslab.agent.victim kill   PID TICKS --signal NAME
     python -m chaoslab.agent.victim stop   PID TICKS --grace SECONDS
-    python -m chaoslab.agent.victim freeze PID TICKS --token TOKEN
-    python -m chaoslab.agent.victim thaw   PID TICKS --token TOKEN
+    python -m chaoslab.agent.victim freeze PID TICKS --mark TOKEN
+    python -m chaoslab.agent.victim thaw   PID TICKS --mark TOKEN
     python -m chaoslab.agent.victim look   PID TICKS [WHICH]
     python -m chaoslab.agent.victim back   WHICH [--start ARGV...]
 
@@ -123,9 +123,9 @@ def _main(argv: Sequence[str]) -> int:
             case "stop", Identity():
                 stop(victim, options.grace)
             case "freeze", Identity():
-                freezer.freeze(victim, options.token)
+                freezer.freeze(victim, options.mark)
             case "thaw", Identity():
-                freezer.thaw(victim, options.token)
+                freezer.thaw(victim, options.mark)
             case "look", Identity():
                 print(json.dumps(state(victim, which)))
             case "back", None:
@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         which.add_argument("--port", type=int)
         which.add_argument("--process")
     for name in ("freeze", "thaw"):
-        made[name].add_argument("--token", required=True, type=freezer.safe_token)
+        made[name].add_argument("--mark", required=True, type=freezer.safe_token)
     made["find"].add_argument("--published", type=Path)
     made["find"].add_argument("--family", action="store_true")
     made["kill"].add_argument("--signal", required=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from chaoslab.errors import ChaoslabError, NotReverted
+from chaoslab.redaction import MASK, redact
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +23,7 @@ _COMMANDS: Final = {
     "run": "chaoslab.cli.experiment",
     "recover": "chaoslab.cli.safety",
     "doctor": "chaoslab.cli.safety",
+    "trust": "chaoslab.cli.scenarios",
     "scenarios": "chaoslab.cli.scenarios",
     "report": "chaoslab.cli.analysis",
     "validate": "chaoslab.cli.analysis",
@@ -30,6 +34,7 @@ _SUMMARIES: Final = {
     "report": "Render the report of a campaign.",
     "validate": "Judge a campaign against its SLOs.",
     "scenarios": "List, check or describe scenario files.",
+    "trust": "Let a scenario file run the commands that it names, as it is now.",
     "doctor": "Say what can be injected on this machine, and what is missing.",
     "recover": "Revert whatever a dead process left behind.",
 }
@@ -77,7 +82,7 @@ def _name_leftovers() -> None:
             journal.close()  # its owner was killed before, or after, it had anything to undo
     if left:
         names = ", ".join(left)
-        click.echo(f"chaoslab: a dead process left something behind ({names}): run `chaoslab recover`", err=True)
+        say(f"a dead process left something behind ({names}): run `chaoslab recover`")
 
 
 def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,6 +100,23 @@ def print_json(document: object) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def _show(error: click.ClickException) -> None:
+    words = io.StringIO()
+    error.show(words)
+    click.echo(redact(words.getvalue()), err=True, nl=False)
+
+
+def printable(text: str) -> str:
+    """Return `text` without what a terminal would obey: names and other programs' words come from anywhere."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def say(text: str) -> None:
+    """Print `text` on standard error, each line under our name, without secrets."""
+    for line in redact(text).splitlines():
+        click.echo(f"chaoslab: {printable(line)}", err=True)
+
+
 def console() -> Console:
     """Return where tables go: as wide as the terminal, or wide enough for any table where there is none."""
     from rich.console import Console
@@ -110,16 +132,17 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
     except ChaoslabError as error:
         if "--verbose" in arguments:
-            raise
-        for text in str(error).splitlines():
-            click.echo(f"chaoslab: {text}", err=True)
+            click.echo(redact(traceback.format_exc()), err=True)
+        say(str(error))
         if isinstance(error, NotReverted):
-            click.echo("chaoslab: to undo it by hand, or try `chaoslab recover`:", err=True)
+            say("to undo it by hand, or try `chaoslab recover`:")
             for command in error.commands:
-                click.echo(f"    {command}", err=True)
+                click.echo(f"    {printable(command)}", err=True)
+            if any(MASK in command for command in error.commands):
+                say(f"secrets are shown as {MASK}; `chaoslab recover` runs the real commands, from the journal")
         sys.exit(error.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from chaoslab.cli import console, json_option, print_json, verbose_option
+from chaoslab.cli import console, json_option, print_json, printable, verbose_option
 from chaoslab.errors import NotReverted
+from chaoslab.redaction import redact, redact_command
 
 
 @click.command()
@@ -20,7 +21,8 @@ def recover(only_list: bool, as_json: bool, **_: Any) -> None:
     """Revert whatever a dead process left behind.
 
     Every fault and every embedded target is journalled before it is started; this reads the journals of processes that
-    are gone and runs what undoes their open steps. Exit 6 when something could not be reverted.
+    are gone and runs what undoes their open steps. Secrets in commands are shown as ***, and run as they are. Exit 6
+    when something could not be reverted.
     """
     from chaoslab.hosts import LocalHost
     from chaoslab.journal import leftovers
@@ -28,7 +30,11 @@ def recover(only_list: bool, as_json: bool, **_: Any) -> None:
 
     journals = leftovers()
     found = [
-        {"journal": journal.path.stem, "step": left.step.name, "undo": shlex.join(left.step.undo)}
+        {
+            "journal": journal.path.stem,
+            "step": redact(left.step.name),
+            "undo": shlex.join(redact_command(left.step.undo)),
+        }
         for journal in journals
         for left in journal.open_steps()
     ]
@@ -36,7 +42,7 @@ def recover(only_list: bool, as_json: bool, **_: Any) -> None:
         print_json(found)
     else:
         for left in found:
-            click.echo(f"{left['step']}   undo: {left['undo']}")
+            click.echo(printable(f"{left['step']}   undo: {left['undo']}"))
         if not found:
             click.echo("nothing is left behind")
     if only_list:

@@ -6,7 +6,7 @@ from typing import Final
 
 from chaoslab.errors import NotDelivered
 from chaoslab.faults import victims
-from chaoslab.faults.base import Injection, Mechanism, Obstacle, Reading, Surroundings
+from chaoslab.faults.base import NO_COMMANDS, Injection, Mechanism, Obstacle, Reading, Surroundings
 from chaoslab.faults.crash import CrashParameters, asked_of
 from chaoslab.faults.victims import VICTIM, ProcessChoice, Victim, death, outage
 from chaoslab.journal import Step
@@ -112,7 +112,7 @@ class ChosenProcess(_Process):
         if not asked.ways:
             return Obstacle("the scenario names no process", "set parameters.pid_file, port or process")
         if asked.start_command is not None and not where.allow_commands:
-            return Obstacle("a scenario file may run commands only when asked to", "--allow-commands")
+            return NO_COMMANDS
         return victims.is_elsewhere(where, "a process") or self._unfit(scenario, where)
 
     def choice(self, scenario: Scenario, where: Surroundings) -> ProcessChoice:

@@ -191,7 +191,7 @@ def entrance(where: Surroundings) -> str:
 def stats_command(where: Surroundings, toxic: str, *, passage: str = "") -> tuple[str, ...]:
     """Return the command that prints how a toxic stands, and what becomes of a request for the URL `passage`."""
     assert where.route is not None
-    look = ("--pass", passage, "--to", entrance(where)) if passage else ()
+    look = ("--send", passage, "--to", entrance(where)) if passage else ()
     return (*PROXY, "stats", where.route.step.token, toxic, *look)
 
 

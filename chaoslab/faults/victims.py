@@ -17,6 +17,7 @@ from chaoslab.errors import NotDelivered
 from chaoslab.faults.base import MARGIN_SECONDS, Injection, Obstacle, Reading, Surroundings
 from chaoslab.journal import Step
 from chaoslab.records import Dose
+from chaoslab.redaction import redact
 
 VICTIM: Final = (sys.executable, "-m", "chaoslab.agent.victim")
 
@@ -108,7 +109,7 @@ def find(choice: ProcessChoice, where: Surroundings, *, family: bool = False) ->
     found = json.loads(result.stdout)
     return Victim(
         identity=Identity(found["pid"], found["start_ticks"]),
-        shown=f"process {found['pid']} of {found['user']}: {found['command']}",
+        shown=f"process {found['pid']} of {found['user']}: {redact(found['command'])}",
         processes=found["processes"],
     )
 
@@ -125,7 +126,7 @@ def is_elsewhere(where: Surroundings, what: str) -> Obstacle | None:
 
 def freezing(victim: Victim, where: Surroundings, *, token: str, **fields: Any) -> Step:
     """Return the step that freezes a victim with all that descend from it, and lets exactly those go on again."""
-    which = (*victim.argv, "--token", token)
+    which = (*victim.argv, "--mark", token)
     return Step(
         name=f"freeze of {victim.shown}",
         do=where.host.reach((*VICTIM, "freeze", *which), token=token),

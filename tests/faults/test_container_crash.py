@@ -284,7 +284,7 @@ def test_a_pid_that_was_reused_is_not_hit() -> None:
         assert true is not None
         impostor = (str(sleeper.pid), str(true.start_ticks - 1))
         argv = [sys.executable, "-m", "chaoslab.agent.victim"]
-        for command in (["kill", *impostor, "--signal", "KILL"], ["freeze", *impostor, "--token", "test-reused"]):
+        for command in (["kill", *impostor, "--signal", "KILL"], ["freeze", *impostor, "--mark", "test-reused"]):
             result = subprocess.run([*argv, *command], capture_output=True, text=True)
             assert result.returncode == 1
             assert "gone already" in result.stderr
