@@ -7,8 +7,10 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -247,6 +249,41 @@ def test_a_probe_without_a_free_connection_is_unsent() -> None:
     with running() as slow:
         asyncio.run(ask(slow.url("/slow/0.2")))
     assert ended == [(2, ErrorKind.UNSENT), (0, None), (1, None)]
+
+
+def test_a_name_server_that_is_silent_has_a_few_lookups_waiting_however_many_probes_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer, asked, ended = threading.Event(), [], []
+    known = socket.getaddrinfo("127.0.0.1", 1, type=socket.SOCK_STREAM)
+
+    def silent(*_: object, **__: object) -> object:
+        asked.append(time.monotonic())
+        answer.wait()
+        return known
+
+    async def ask() -> None:
+        transport = HttpTransport(
+            "http://shop.test:1/", connections=300, success={200}, finish=lambda _, __, error: ended.append(error)
+        )
+        probes = [Probe(seq, scheduled_ns=0, sent_ns=0, expires_ns=0) for seq in range(250)]
+        for given_up in probes[:200]:
+            transport.send(given_up)
+            await asyncio.sleep(0.01)
+            assert given_up.carrier is not None
+            given_up.carrier.cancel()
+        for patient in probes[200:]:
+            transport.send(patient)
+        await asyncio.sleep(0.1)
+        answer.set()
+        while len(ended) < 50:
+            await asyncio.sleep(0.01)
+        transport.close()
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    asyncio.run(ask())
+    assert 2 <= len(asked) <= 4
+    assert set(ended) == {ErrorKind.REFUSED}
 
 
 def test_killing_the_prober_loses_less_than_a_second(service: Service, tmp_path: Path) -> None:
