@@ -274,7 +274,7 @@ def perform(
     Raises:
         Aborted, Interrupted, NotReverted, ChaoslabError: as `runner.run_campaign`; the record is kept.
     """
-    outcome: Mapping[str, Any] = {"status": "finished", "reason": ""}
+    outcome: Mapping[str, Any] = {"status": "failed", "reason": "cut off by an error that nobody foresaw"}
     try:
         run_campaign(
             Laboratory(
@@ -291,6 +291,7 @@ def perform(
                 report=report,
             )
         )
+        outcome = {"status": "finished", "reason": ""}
     except (Aborted, Interrupted) as stop:
         outcome = {"status": "stopped", "reason": str(stop)}
         raise
