@@ -307,7 +307,7 @@ def perform(
     Raises:
         Aborted, Interrupted, NotReverted, ChaoslabError: as `runner.run_campaign`; the record is kept.
     """
-    outcome: Mapping[str, Any] = {"status": "finished", "reason": ""}
+    outcome: Mapping[str, Any] = {"status": "failed", "reason": "cut off by an error that nobody foresaw"}
     try:
         run_campaign(
             Laboratory(
@@ -324,6 +324,7 @@ def perform(
                 report=report,
             )
         )
+        outcome = {"status": "finished", "reason": ""}
     except (Aborted, Interrupted) as stop:
         outcome = {"status": "stopped", "reason": str(stop)}
         raise

@@ -176,7 +176,7 @@ class Prober(Instrument):
         """Start a prober; it probes as soon as it is ready.
 
         Raises:
-            OSError: no process can be started.
+            ChaoslabError: no process can be started.
         """
         return cls(spec)
 

@@ -195,7 +195,10 @@ class _Execution:
             return
         journal.intend(self._key.slug, route.step)
         try:
-            host.hold(route.step.do, token=route.step.token)
+            try:
+                host.hold(route.step.do, token=route.step.token)
+            except OSError as error:
+                raise NotDelivered(f"{route.step.name}: it cannot be started: {error.strerror}") from error
             self._until_open(route)
             journal.append(Phase.DONE, run=self._key.slug, step=route.step.name)
             self._route = route

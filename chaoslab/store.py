@@ -5,7 +5,8 @@
     journal.jsonl                   every step's do and undo
 
 Each table's folder is a Parquet data set as it stands: pandas, DuckDB and Polars read it directly. A part is written
-beside its place and renamed, so that whoever kills us finds whole files or none.
+beside its place and renamed, so that whoever kills us finds whole files or none. The last part grows by being written
+anew: a run of many hours then has few parts, and they are joined soon and in little memory.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 CAMPAIGN_FILE: Final = "campaign.json"
 _TEMPORARY: Final = ".tmp"
 _PRIVATE: Final = 0o700
+_PART_ROWS: Final = 4096
+_GROUP_ROWS: Final = 262_144
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +74,14 @@ class PartWriter:
         self._final = folder / table / f"{key.slug}.parquet"
         self._parts = self._final.with_suffix("")
         self._parts.mkdir(parents=True)
-        self._count = 0
+        self._full = 0
+        self._last = self._schema.empty_table()
 
     def write(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Write one part from `columns` (all but the run's key), equal in length and not empty.
+        """Add rows from `columns` (all but the run's key), equal in length and not empty; they are on disk then.
 
         Raises:
-            OSError: the disk is full or gone; parts written before are whole.
+            OSError: the disk is full or gone; rows written before are whole, and these are not among them.
         """
         length = len(next(iter(columns.values())))
         key = {
@@ -87,31 +91,54 @@ class PartWriter:
         }
         everything = key | dict(columns)
         arrays = [pa.array(everything[name], type=self._schema.field(name).type) for name in self._schema.names]
-        table = pa.Table.from_arrays(arrays, schema=self._schema)
-        _write_parquet(table, self._parts / f"part-{self._count:06d}.parquet")
-        self._count += 1
+        rows = pa.Table.from_arrays(arrays, schema=self._schema)
+        grown = pa.concat_tables([self._last, rows]).unify_dictionaries().combine_chunks()
+        _write_parquet([grown], self._schema, self._parts / f"part-{self._full:06d}.parquet")
+        if len(grown) < _PART_ROWS:
+            self._last = grown
+        else:
+            self._full += 1
+            self._last = self._schema.empty_table()
 
     def compact(self) -> None:
         """Join the parts into the run's one file, and remove them."""
         parts = sorted(self._parts.glob("*.parquet"))
         if parts:
-            _write_parquet(pa.concat_tables(pq.read_table(part) for part in parts), self._final)
+            _write_parquet(_grouped(map(_read, parts)), self._schema, self._final)
         _remove_parts(self._parts)
 
 
-def _write_parquet(table: pa.Table, path: Path) -> None:
-    delta = [name for name in ("seq", "scheduled_us", "at_us") if name in table.column_names]
-    dictionary = [part.name for part in table.schema if pa.types.is_dictionary(part.type)]
+def _read(part: Path) -> pa.Table:
+    with pq.ParquetFile(part) as file:
+        return file.read(use_threads=False)
+
+
+def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield the rows of `tables` in tables of about `_GROUP_ROWS`, so that never all of them are in memory."""
+    gathered: list[pa.Table] = []
+    for table in tables:
+        gathered.append(table)
+        if sum(map(len, gathered)) >= _GROUP_ROWS:
+            yield pa.concat_tables(gathered)
+            gathered = []
+    if gathered:
+        yield pa.concat_tables(gathered)
+
+
+def _write_parquet(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
+    """Write tables, each as a row group."""
     # Whoever reads the folder as one data set passes over names with a dot, also of what a kill has left half written.
     temporary = path.with_name(f".{path.name}{_TEMPORARY}")
+    delta = [name for name in ("seq", "scheduled_us", "at_us") if name in schema.names]
+    options = {
+        "compression": "zstd",
+        "use_dictionary": [field.name for field in schema if pa.types.is_dictionary(field.type)],
+        "column_encoding": dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
+    }
     try:
-        pq.write_table(
-            table.unify_dictionaries(),
-            temporary,
-            compression="zstd",
-            use_dictionary=dictionary,
-            column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
-        )
+        with pq.ParquetWriter(temporary, schema, **options) as writer:
+            for table in tables:
+                writer.write_table(table.unify_dictionaries())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -101,9 +102,57 @@ def test_whatever_is_being_written_has_a_name_that_readers_pass_over(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    monkeypatch.setattr("pyarrow.parquet.write_table", lambda _, path, **__: written.append(path.name) or path.touch())
-    PartWriter(folder, "probes", KEY).write(probe_rows(0, 1))
-    assert [name.startswith(".") for name in written] == [True]
+
+    class Noted(pq.ParquetWriter):  # type: ignore[misc]
+        def __init__(self, where: Path, *arguments: Any, **options: Any) -> None:
+            written.append(where.name)
+            super().__init__(where, *arguments, **options)
+
+    monkeypatch.setattr(pq, "ParquetWriter", Noted)
+    writer = PartWriter(folder, "probes", KEY)
+    writer.write(probe_rows(0, 1))
+    writer.compact()
+    assert [name.startswith(".") for name in written] == [True, True]
+
+
+def test_a_long_run_has_few_parts_and_every_row_once(folder: Path) -> None:
+    writer = PartWriter(folder, "probes", KEY)
+    for first in range(0, 10_000, 50):
+        writer.write(probe_rows(first, 50))
+    assert len(list((folder / "probes" / KEY.slug).iterdir())) == 3
+    assert list(Campaign.open(folder).probes["seq"]) == list(range(10_000))
+    writer.compact()
+    assert list(Campaign.open(folder).probes["seq"]) == list(range(10_000))
+
+
+def test_rows_that_could_not_be_written_are_not_written_twice_when_they_can(folder: Path) -> None:
+    writer = PartWriter(folder, "probes", KEY)
+    writer.write(probe_rows(0, 5))
+    parts = folder / "probes" / KEY.slug
+    parts.rename(folder / "away")
+    with pytest.raises(FileNotFoundError):
+        writer.write(probe_rows(5, 3))
+    (folder / "away").rename(parts)
+    writer.write(probe_rows(5, 3))
+    assert list(Campaign.open(folder).probes["seq"]) == list(range(8))
+
+
+def test_more_rows_than_are_held_in_memory_are_joined_group_by_group(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_GROUP_ROWS", 6000)
+    writer = PartWriter(folder, "probes", KEY)
+    for first in range(0, 20_000, 2000):
+        writer.write(probe_rows(first, 2000))
+    writer.compact()
+    joined = pq.ParquetFile(folder / "probes" / f"{KEY.slug}.parquet")
+    assert [joined.metadata.row_group(group).num_rows for group in range(joined.num_row_groups)] == [
+        6000,
+        6000,
+        6000,
+        2000,
+    ]
+    assert list(Campaign.open(folder).probes["seq"]) == list(range(20_000))
 
 
 @pytest.mark.parametrize(
