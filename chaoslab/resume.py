@@ -18,6 +18,7 @@ from chaoslab.plan import redacted
 from chaoslab.records import RunState
 from chaoslab.scenario import Scenario
 from chaoslab.scenario_file import load
+from chaoslab.undo import unreadable
 
 _TO_REPEAT: Final = (RunState.BROKEN, RunState.ABORTED)
 
@@ -112,11 +113,13 @@ def proceed(resumption: Resumption, session: Session) -> None:
 def _require_rest(campaign: store.Campaign) -> None:
     """See that the campaign is not under way, and that nothing of it waits to be undone."""
     journal = Journal(campaign.path / JOURNAL_FILE)
-    if journal.path.exists() and campaign.meta.get("status") == "running" and journal.owner_alive:
+    if campaign.meta.get("status") == "running" and journal.owner_alive:
         raise CampaignFolderError(f"{campaign.path} is still under way: a campaign can be resumed once it has stopped")
     left = [found.step.name for found in journal.open_steps()]
     if left:
         raise CampaignFolderError(f"{campaign.path} has left something behind ({', '.join(left)}): `chaoslab recover`")
+    if problem := unreadable(journal):
+        raise CampaignFolderError(f"{campaign.path} may have left something behind: {problem}")
 
 
 def _request(campaign: store.Campaign, target: str | None, config: Path | None) -> Request:

@@ -17,7 +17,7 @@ FLOORS = {
     0: {"errors"},
     1: {"agent", "scenario", "records", "intervals", "targets", "share", "wording"},
     2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
-    | {"probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument"},
+    | {"probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument", "journal_lines"},
     3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"},
     4: {"progress", "description", "experiment", "resume", "report", "export"},
     5: {"cli", "demo", "__main__"},

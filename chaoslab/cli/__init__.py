@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -68,16 +69,21 @@ def program(ctx: click.Context) -> None:
 
 def _name_leftovers() -> None:
     from chaoslab.journal import leftovers
+    from chaoslab.undo import unreadable
 
-    left = []
+    left: list[str] = []
     for journal in leftovers():
-        if steps := journal.open_steps():
-            left += [found.step.name for found in steps]
-        else:
-            journal.close()  # its owner was killed before, or after, it had anything to undo
+        if problem := unreadable(journal):
+            left.append(f"a damaged journal: {problem}")
+        with suppress(ChaoslabError):
+            names = [found.step.name for found in journal.open_steps()]
+            left += names
+            if not names and not problem:
+                journal.close()  # its owner was killed before, or after, it had anything to undo
     if left:
-        names = ", ".join(left)
-        click.echo(f"chaoslab: a dead process left something behind ({names}): run `chaoslab recover`", err=True)
+        click.echo(
+            f"chaoslab: a dead process left something behind ({', '.join(left)}): run `chaoslab recover`", err=True
+        )
 
 
 def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,7 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         for text in str(error).splitlines():
             click.echo(f"chaoslab: {text}", err=True)
-        if isinstance(error, NotReverted):
+        if isinstance(error, NotReverted) and error.commands:
             click.echo("chaoslab: to undo it by hand, or try `chaoslab recover`:", err=True)
             for command in error.commands:
                 click.echo(f"    {command}", err=True)
