@@ -12,7 +12,7 @@ from typing import Any, Final
 from chaoslab import store
 from chaoslab.description import digest
 from chaoslab.errors import CampaignFolderError, UsageError
-from chaoslab.experiment import Prepared, Request, Session, prepare
+from chaoslab.experiment import DEFAULT_RATE_HZ, Prepared, Request, Session, prepare
 from chaoslab.journal import JOURNAL_FILE, Journal, boot_id
 from chaoslab.plan import redacted
 from chaoslab.records import RunState
@@ -20,6 +20,7 @@ from chaoslab.scenario import Scenario
 from chaoslab.scenario_file import load
 from chaoslab.undo import unreadable
 
+_NEEDED: Final = ("anchor", "configuration", "target", "repeats", "duration_scale", "probe", "seed", "order")
 _TO_REPEAT: Final = (RunState.BROKEN, RunState.ABORTED)
 
 
@@ -66,6 +67,9 @@ def resume(
     if not runs:
         raise UsageError(f"{folder} has nothing left to run: every run is finished")
     prepared = prepare(replace(request, confirmed=confirmed, allow_commands=allow_commands))
+    for index, (scenario, repeat) in runs.items():
+        key = store.RunKey(campaign=campaign.name, scenario=scenario.name, repeat=repeat, index=index)
+        store.require_unrecorded(folder, key)
     known = {planned.scenario.name: planned for planned in prepared.plan.runs}
     planned = tuple(
         replace(known[scenario.name], repeat=repeat, index=index) for index, (scenario, repeat) in runs.items()
@@ -124,6 +128,11 @@ def _require_rest(campaign: store.Campaign) -> None:
 
 def _request(campaign: store.Campaign, target: str | None, config: Path | None) -> Request:
     meta = campaign.meta
+    missing = [name for name in _NEEDED if meta.get(name) is None]
+    if missing:
+        raise CampaignFolderError(
+            f"{campaign.path / store.CAMPAIGN_FILE} lacks the key {missing[0]!r}, without which nothing can be resumed"
+        )
     source = config or Path(meta["configuration"]["path"])
     file = load(source)
     if digest(file) != meta["configuration"]["sha256"]:
@@ -137,12 +146,12 @@ def _request(campaign: store.Campaign, target: str | None, config: Path | None) 
         source=source,
         scenarios=tuple(file.scenario(entry["name"]) for entry in meta["scenarios"]),
         target=target or meta["target"],
-        environment=meta["environment"],
+        environment=meta.get("environment"),
         repeats=meta["repeats"],
         duration_scale=meta["duration_scale"],
-        rate_hz=meta["probe"]["rate_hz"],
+        rate_hz=meta["probe"].get("rate_hz") or DEFAULT_RATE_HZ,
         seed=meta["seed"],
-        notes=meta["notes"],
+        notes=meta.get("notes", {}),
     )
 
 
