@@ -106,7 +106,7 @@ def protected(name: str, *, signals: bool = True) -> Iterator[Session]:
                 journal.close()
             except NotReverted:
                 # Whoever takes the folder with them to ask for help takes no secret along.
-                with suppress(OSError):
+                with suppress(ChaoslabError):
                     journal.leave_copy()
                 raise
             finally:

@@ -62,18 +62,39 @@ def undo_all(journal: Journal, host: Host, *, only: list[OpenStep] | None = None
     """Undo every open step, the last one first; one that fails does not keep the others from being tried.
 
     Raises:
-        NotReverted: some steps could not be undone; carries a command for each.
+        NotReverted: some steps could not be undone, or not be read; carries a command for each.
     """
     failures: list[NotReverted] = []
-    steps = journal.open_steps() if only is None else only
-    if steps:
-        journal.learn_secrets()
+    try:
+        steps = journal.open_steps() if only is None else only
+        if steps:
+            journal.learn_secrets()
+    except ChaoslabError as error:
+        raise NotReverted(str(error)) from error
     for found in steps:
         try:
             undo(found.step, run=found.run, journal=journal, host=host)
         except NotReverted as failure:
             failures.append(failure)
+    if only is None and (problem := unreadable(journal)):
+        failures.append(NotReverted(problem))
     raise_together(failures)
+
+
+def unreadable(journal: Journal) -> str:
+    """Return what can no longer be undone because its record is damaged, or an empty string."""
+    try:
+        lost = journal.read().lost
+    except ChaoslabError as error:
+        return str(error)
+    if not lost:
+        return ""
+    numbers = ", ".join(map(str, dict.fromkeys(lost)))
+    show = f"sed -n {lost[0]}p {shlex.quote(str(journal.path))}"
+    return (
+        f"line {numbers} of the journal {journal.path} is damaged: a step that it may have held cannot be undone; "
+        f"look at it (`{show}`), undo by hand what it did, and remove the file"
+    )
 
 
 def raise_together(failures: Sequence[NotReverted]) -> None:

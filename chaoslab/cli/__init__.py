@@ -8,6 +8,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -73,16 +74,19 @@ def program(ctx: click.Context) -> None:
 
 def _name_leftovers() -> None:
     from chaoslab.journal import leftovers
+    from chaoslab.undo import unreadable
 
-    left = []
+    left: list[str] = []
     for journal in leftovers():
-        if steps := journal.open_steps():
-            left += [found.step.name for found in steps]
-        else:
-            journal.close()  # its owner was killed before, or after, it had anything to undo
+        if problem := unreadable(journal):
+            left.append(f"a damaged journal: {problem}")
+        with suppress(ChaoslabError):
+            names = [found.step.name for found in journal.open_steps()]
+            left += names
+            if not names and not problem:
+                journal.close()  # its owner was killed before, or after, it had anything to undo
     if left:
-        names = ", ".join(left)
-        say(f"a dead process left something behind ({names}): run `chaoslab recover`")
+        say(f"a dead process left something behind ({', '.join(left)}): run `chaoslab recover`")
 
 
 def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -138,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
         if "--verbose" in arguments:
             click.echo(redact(traceback.format_exc()), err=True)
         say(str(error))
-        if isinstance(error, NotReverted):
+        if isinstance(error, NotReverted) and error.commands:
             say("to undo it by hand, or try `chaoslab recover`:")
             for command in error.commands:
                 click.echo(f"    {printable(command)}", err=True)

@@ -178,10 +178,11 @@ def story(result: ScenarioResult) -> list[str]:
 
 
 def _lengths(planned: Mapping[str, Any]) -> str:
-    phases = planned.get("phases")
+    phases, asked = planned.get("phases"), planned.get("duration")
+    whole = NOT_RECORDED if asked is None else f"{asked:g} s"
     if not phases:
-        return f"Injected for {planned['duration']:g} s."
-    scaled = f" (of {planned['duration']:g} s, scaled)" if phases["injection"] != planned["duration"] else ""
+        return f"Injected for {whole}." if asked is not None else f"The length of the injection is {NOT_RECORDED}."
+    scaled = f" (of {whole}, scaled)" if asked is not None and phases["injection"] != asked else ""
     return (
         f"{phases['baseline']:g} s of baseline, {phases['injection']:g} s of injection{scaled}, "
         f"{phases['recovery']:g} s of recovery."
@@ -403,7 +404,10 @@ def provenance(analysis: Analysis) -> list[tuple[str, str]]:
 def _probe(probe: Mapping[str, Any]) -> str:
     if not probe:
         return NOT_RECORDED
-    return f"{probe.get('url')}, {probe.get('rate_hz'):g} a second, time-out {probe.get('timeout_seconds'):g} s"
+    rate, timeout = (
+        NOT_RECORDED if (value := probe.get(name)) is None else f"{value:g}" for name in ("rate_hz", "timeout_seconds")
+    )
+    return f"{probe.get('url') or NOT_RECORDED}, {rate} a second, time-out {timeout} s"
 
 
 def _checks(count: Any) -> str:
