@@ -67,10 +67,11 @@ def undo_all(journal: Journal, host: Host, *, only: list[OpenStep] | None = None
     failures: list[NotReverted] = []
     try:
         steps = journal.open_steps() if only is None else only
-        if steps:
-            journal.learn_secrets()
     except ChaoslabError as error:
         raise NotReverted(str(error)) from error
+    if steps:
+        with suppress(ChaoslabError):  # a journal that cannot be read keeps nothing from being undone
+            journal.learn_secrets()
     for found in steps:
         try:
             undo(found.step, run=found.run, journal=journal, host=host)
