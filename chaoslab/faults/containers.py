@@ -16,7 +16,7 @@ from chaoslab.agent.container import NoEngine, engine
 from chaoslab.agent.processes import Identity, identify
 from chaoslab.errors import NotDelivered
 from chaoslab.faults.base import Obstacle, Reading
-from chaoslab.faults.victims import VICTIM
+from chaoslab.faults.victims import VICTIM, dying_seconds
 from chaoslab.journal import Step
 
 Action = Literal["kill", "stop", "pause", "restart"]
@@ -39,6 +39,7 @@ class Container:
     is_restarted: bool
     is_removed_when_stopped: bool
     stop_signal: str
+    started_at: str
 
     @property
     def first_process(self) -> Identity | None:
@@ -94,6 +95,7 @@ def _container(attributes: dict[str, Any]) -> Container:
         is_restarted=host["RestartPolicy"]["Name"] in _RESTARTING,
         is_removed_when_stopped=bool(host["AutoRemove"]),
         stop_signal=attributes["Config"].get("StopSignal") or "SIGTERM",
+        started_at=attributes["State"]["StartedAt"],
     )
 
 
@@ -112,14 +114,15 @@ def step(
 ) -> Step:
     """Return the step that does `action` through the engine; its undo sees that the container runs, unpaused."""
     options = {"kill": ("--signal", signal), "pause": ()}.get(action, ("--grace", str(grace)))
+    patience = 0.0 if action == "pause" else grace + 0.5 if action in ("stop", "restart") else dying_seconds(signal)
     return Step(
         name=f"{action} of container {container.name}",
         do=(*_COMMAND, action, container.id[:12], *options),
-        undo=(*_COMMAND, "up", container.id[:12]),
+        undo=_up(container, patience),
         evidence=fields.pop("evidence", look(container)),
         token=token,
         do_limit=grace + _LONGEST_CALL,
-        undo_limit=UNDO_LIMIT,
+        undo_limit=UNDO_LIMIT + patience,
         **fields,
     )
 
@@ -132,12 +135,18 @@ def crash(container: Container, victim: Identity, signal: str, *, token: str, **
     return Step(
         name=f"crash of container {container.name}",
         do=(*VICTIM, "kill", str(victim.pid), str(victim.start_ticks), "--signal", signal),
-        undo=(*_COMMAND, "up", container.id[:12]),
+        undo=_up(container, dying_seconds(signal)),
         evidence=look(container),
         token=token,
         undo_limit=UNDO_LIMIT,
         **fields,
     )
+
+
+def _up(container: Container, patience: float) -> tuple[str, ...]:
+    """Return the undo; the life that was to end is believed in only after `patience` seconds."""
+    life = ("--life", container.started_at, "--patience", f"{patience:g}") if patience else ()
+    return (*_COMMAND, "up", container.id[:12], *life)
 
 
 def look(container: Container) -> tuple[str, ...]:

@@ -73,18 +73,21 @@ def _ending(
 ) -> Step:
     """Return the step that ends a process; its undo sees that one is in its place again."""
     how = ("stop", *victim.argv, "--grace", str(asked.grace_seconds))
+    patience = float(asked.grace_seconds)
     if asked.action != "stop":
         how = ("kill", *victim.argv, "--signal", asked.signal)
+        patience = victims.dying_seconds(asked.signal)
+    place = ("--victim", *victim.argv, "--patience", f"{patience:g}")
     start = ("--start", *asked.start_command) if asked.start_command else ()
     return Step(
         name=f"{how[0]} of {victim.shown}",
         do=where.host.reach((*VICTIM, *how), token=token),
-        undo=where.host.reach((*VICTIM, "back", *choice.options, *start)),
+        undo=where.host.reach((*VICTIM, "back", *choice.options, *place, *start)),
         evidence=where.host.reach((*VICTIM, "look", *victim.argv, *choice.options)),
         token=token,
         deadline=victims.deadline(seconds),
         do_limit=asked.grace_seconds + 10.0,
-        undo_limit=_UNDO_LIMIT,
+        undo_limit=_UNDO_LIMIT + patience,
     )
 
 

@@ -135,6 +135,11 @@ def freezing(victim: Victim, where: Surroundings, *, token: str, **fields: Any) 
     )
 
 
+def dying_seconds(signal_name: str) -> float:
+    """Return how long a victim may take to go after such a signal: whoever still lives then was not hit."""
+    return 0.3 if signal_name == "KILL" else 2.0
+
+
 def deadline(seconds: float) -> float:
     """Return the deadline of a step that lasts for `seconds`."""
     return seconds + MARGIN_SECONDS
