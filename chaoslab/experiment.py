@@ -88,6 +88,7 @@ def protected(name: str, *, signals: bool = True) -> Iterator[Session]:
 
     Raises:
         NotReverted: something could not be undone; its journal stays for `chaoslab recover`.
+        Interrupted: a signal came when there was nothing left to be cut short.
     """
     with Interrupts(SIGNALS if signals else ()) as interrupts:
         journal = Journal.create(name)
@@ -104,6 +105,7 @@ def protected(name: str, *, signals: bool = True) -> Iterator[Session]:
                 journal.close()
             finally:
                 guardian.dismiss()
+        interrupts.check_last()
 
 
 def prepare(request: Request) -> Prepared:
@@ -291,6 +293,7 @@ def perform(
                 report=report,
             )
         )
+        session.interrupts.check()
     except (Aborted, Interrupted) as stop:
         outcome = {"status": "stopped", "reason": str(stop)}
         raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
@@ -17,17 +18,19 @@ class Interrupts:
     """Notes signals (INT, TERM and HUP) while it is open; `check` raises where it is safe to stop.
 
     Noting instead of raising at once means that a signal cannot cut an undo in half, however often it comes. Off the
-    main thread no handler can be installed, and none is.
+    main thread no handler can be installed, and none is. A HUP that is ignored stays so: that is what nohup(1) is for.
     """
 
     def __init__(self, signals: Iterable[signal.Signals] = SIGNALS) -> None:
         self._signals = tuple(signals)
         self.signum: int | None = None
+        self._told = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {signum: signal.signal(signum, self._note) for signum in self._signals}
+        if _on_main_thread():
+            noted = [signum for signum in self._signals if not _under_nohup(signum)]
+            self._before = {signum: signal.signal(signum, self._note) for signum in noted}
         return self
 
     def __exit__(
@@ -43,4 +46,35 @@ class Interrupts:
     def check(self) -> None:
         """Raise Interrupted when a signal has come."""
         if self.signum is not None:
+            self._told = True
             raise Interrupted(self.signum)
+
+    def check_last(self) -> None:
+        """Raise Interrupted when a signal has come that no `check` has told of yet."""
+        if not self._told:
+            self.check()
+
+
+def _under_nohup(signum: signal.Signals) -> bool:
+    return signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN
+
+
+@contextmanager
+def raised(signals: Iterable[signal.Signals] = (signal.SIGTERM, signal.SIGHUP)) -> Iterator[None]:
+    """Let signals that would end this process raise Interrupted: for work that leaves nothing behind when it is cut."""
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(signum)
+
+    noted = [signum for signum in signals if signal.getsignal(signum) == signal.SIG_DFL] if _on_main_thread() else []
+    for signum in noted:
+        signal.signal(signum, leave)
+    try:
+        yield
+    finally:
+        for signum in noted:
+            signal.signal(signum, signal.SIG_DFL)
+
+
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -35,8 +35,15 @@ _SUMMARIES: Final = {
 }
 
 
+_ARGUMENTS: Final = "chaoslab.arguments"
+
+
 class _Program(click.Group):
     """Commands by name, imported when they are asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_SUMMARIES)
@@ -62,18 +69,18 @@ def program(ctx: click.Context) -> None:
     --fail-on-violation) · 4 a fault was not delivered · 5 an abort condition stopped the campaign · 6 something could
     not be reverted · 130, 143, 129 interrupted, everything reverted.
     """
-    if ctx.invoked_subcommand not in ("recover", "doctor"):
-        _name_leftovers()
+    if ctx.invoked_subcommand != "recover" and not {"-h", "--help"} & set(ctx.meta[_ARGUMENTS]):
+        _name_leftovers(tidy="--dry-run" not in ctx.meta[_ARGUMENTS])
 
 
-def _name_leftovers() -> None:
+def _name_leftovers(*, tidy: bool) -> None:
     from chaoslab.journal import leftovers
 
     left = []
     for journal in leftovers():
         if steps := journal.open_steps():
             left += [found.step.name for found in steps]
-        else:
+        elif tidy:
             journal.close()  # its owner was killed before, or after, it had anything to undo
     if left:
         names = ", ".join(left)
@@ -104,9 +111,14 @@ def console() -> Console:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program; every error of ours is one sentence and an exit code."""
+    from chaoslab.cli.streams import tolerate_closed_ends
+    from chaoslab.interrupts import raised
+
     arguments = sys.argv[1:] if arguments is None else arguments
+    tolerate_closed_ends()
     try:
-        code = program.main(args=arguments, prog_name="chaoslab", standalone_mode=False)
+        with raised():
+            code = program.main(args=arguments, prog_name="chaoslab", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
