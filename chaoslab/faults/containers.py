@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from chaoslab.agent.container import NoEngine, engine
+from chaoslab.agent.containers import is_ours
 from chaoslab.agent.processes import Identity, identify
 from chaoslab.errors import NotDelivered
 from chaoslab.faults.base import Obstacle, Reading
@@ -68,7 +69,7 @@ def running(name: str) -> Container:
     """Return the running container `name` (or id).
 
     Raises:
-        NotDelivered: there is none, or it does not run.
+        NotDelivered: there is none, it does not run, or chaoslab itself runs in it.
     """
     from docker.errors import NotFound
 
@@ -83,6 +84,8 @@ def running(name: str) -> Container:
         raise NotDelivered(str(problem)) from problem
     if found.status != "running":
         raise NotDelivered(f"the container {name!r} is {found.status}, not running")
+    if is_ours(found.id):
+        raise NotDelivered(f"the container {name!r} can be no victim: chaoslab itself runs in it")
     return _container(found.attrs)
 
 

@@ -49,7 +49,8 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _CAP_NET_ADMIN: Final = 12
 _ASK_LIMIT: Final = 2.0
 _TRIAL_LIMIT: Final = 5.0
-_ANYWHERE: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+ANYWHERE: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+"""Every address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Traffic:
 
     def __str__(self) -> str:
         where = ", ".join(str(network).removesuffix("/32").removesuffix("/128") for network in self.networks)
-        near = "any address" if set(self.networks) == set(_ANYWHERE) else where
+        near = "any address" if set(self.networks) == set(ANYWHERE) else where
         return near if self.port is None else f"{near} port {self.port}"
 
     def of(self, version: int) -> tuple[Network, ...]:
@@ -92,7 +93,7 @@ SAMPLE: Final = Traffic((ipaddress.ip_network("127.0.0.1"),), 9)
 
 def is_anywhere(network: Network) -> bool:
     """Whether a network has every address."""
-    return network in _ANYWHERE
+    return network in ANYWHERE
 
 
 def towards(url: str) -> Traffic:
@@ -131,7 +132,7 @@ def hit_by(filters: Filters, where: Surroundings) -> Traffic:
         networks: tuple[Network, ...] = (ipaddress.ip_network(filters.address),)
         return Traffic(networks, filters.port, ("tcp",) if filters.port else (), serving)
     if serving:
-        return Traffic(_ANYWHERE, filters.port or port_of(where.url), serving=True)
+        return Traffic(ANYWHERE, filters.port or port_of(where.url), serving=True)
     found = towards(where.url)
     return Traffic(found.networks, filters.port or found.port)
 
