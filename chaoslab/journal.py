@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any, Final
 
 from chaoslab import targets
 from chaoslab.agent import processes
-from chaoslab.agent.processes import Identity
+from chaoslab.agent.processes import Identity, boot_id
 from chaoslab.errors import ChaoslabError
 
 JOURNAL_FILE: Final = "journal.jsonl"
@@ -48,7 +49,7 @@ class Step:
     is back, also when it already was, and anything else when it cannot tell. `evidence` reads whether the step is in
     effect; where `restored` is given, it must exit 0 after `undo` before the step counts as undone. `token` marks the
     processes of `do`. Times are seconds; `deadline` counts from `do` and bounds the whole step, and `undo_limit`
-    bounds its undo.
+    bounds its undo. `touches` says what exactly is touched, by name: plain values, for people and for the undo.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Step:
     holds: bool = False
     do_limit: float = 30.0
     undo_limit: float = 10.0
+    touches: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class OpenStep:
     """A step found in a journal that is not undone.
 
     Instants are monotonic microseconds: `since_us` of its intent, `overdue_us` after which it must be undone. `claims`
-    name what no other fault can have while it is open.
+    name what no other fault can have while it is open; `prior` is what was read of it before, and `boot` the boot in
+    which it was.
     """
 
     run: str
@@ -76,11 +79,8 @@ class OpenStep:
     overdue_us: int
     since_us: int = 0
     claims: tuple[str, ...] = ()
-
-
-def boot_id() -> str:
-    """Return the kernel's identifier of this boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    prior: Mapping[str, Any] = field(default_factory=dict)
+    boot: str = ""
 
 
 def now_us() -> int:
@@ -110,7 +110,7 @@ class Journal:
         journal = cls.named(name)
         owner = processes.identify(os.getpid())
         assert owner is not None  # we run
-        journal.append(Phase.OPENED, owner=asdict(owner), boot_id=boot_id())
+        journal.append(Phase.OPENED, owner=asdict(owner) | {"token": f"owner-{secrets.token_hex(8)}"})
         return journal
 
     def attach(self, folder: Path) -> None:
@@ -132,6 +132,7 @@ class Journal:
             "step": step,
             "wall": datetime.now(UTC).isoformat(),
             "monotonic_us": now_us(),
+            "boot_id": boot_id(),
             "writer": os.getpid(),
             **fields,
         }
@@ -145,10 +146,15 @@ class Journal:
         except OSError as error:
             raise ChaoslabError(f"the journal {self.path} cannot be written: {error.strerror}") from error
 
-    def intend(self, run: str, step: Step, *, claims: Sequence[str] = ()) -> None:
-        """Record that `step` is about to run, with all it takes to undo it, and what it claims for itself."""
+    def intend(
+        self, run: str, step: Step, *, claims: Sequence[str] = (), prior: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record that `step` is about to run, with all it takes to undo it, and what it claims for itself.
+
+        `prior` is what was read of the thing before.
+        """
         overdue = now_us() + int(step.deadline * 1e6)
-        more = {"overdue_us": overdue, "command": asdict(step), "boot_id": boot_id(), "claims": list(claims)}
+        more = {"overdue_us": overdue, "command": asdict(step), "claims": list(claims), "prior": dict(prior or {})}
         self.append(Phase.INTENT, run=run, step=step.name, **more)
 
     def withdraw(self, run: str, step: Step) -> None:
@@ -165,7 +171,7 @@ class Journal:
             for other in journal.open_steps():
                 mine = journal.path == self.path and other.run == run
                 shared = set(own.claims) & set(other.claims)
-                earlier = (other.since_us, str(journal.path)) < (own.since_us, str(self.path))
+                earlier = other.boot != own.boot or (other.since_us, str(journal.path)) < (own.since_us, str(self.path))
                 if shared and earlier and not mine:
                     return f"{journal.path.stem} has the {min(shared)}"
         return ""
@@ -194,6 +200,8 @@ class Journal:
                     overdue_us=int(entry["overdue_us"]),
                     since_us=int(entry["monotonic_us"]),
                     claims=tuple(entry.get("claims", ())),
+                    prior=entry.get("prior", {}),
+                    boot=entry.get("boot_id", ""),
                 )
             elif entry["phase"] == Phase.UNDONE:
                 steps.pop(key, None)
@@ -204,7 +212,8 @@ class Journal:
         """Whether the process that opened the journal still runs, in this boot."""
         for entry in self.entries():
             if entry["phase"] == Phase.OPENED:
-                return entry["boot_id"] == boot_id() and Identity(**entry["owner"]).alive
+                owner = Identity(entry["owner"]["pid"], entry["owner"]["start_ticks"])
+                return entry["boot_id"] == boot_id() and owner.alive
         return False
 
     def close(self) -> None:

@@ -1,20 +1,23 @@
 """Processes that are not ours, as victims: how one is found, what is done to it, and how it is seen to be back.
 
     python -m chaoslab.agent.victim find   WHICH [--published FILE] [--family]
-    python -m chaoslab.agent.victim kill   PID TICKS --signal NAME
-    python -m chaoslab.agent.victim stop   PID TICKS --grace SECONDS
-    python -m chaoslab.agent.victim freeze PID TICKS --token TOKEN
-    python -m chaoslab.agent.victim thaw   PID TICKS --token TOKEN
+    python -m chaoslab.agent.victim kill   PID TICKS --boot ID --signal NAME
+    python -m chaoslab.agent.victim stop   PID TICKS --boot ID --grace SECONDS
+    python -m chaoslab.agent.victim freeze PID TICKS --boot ID --token TOKEN
+    python -m chaoslab.agent.victim thaw   PID TICKS --boot ID --token TOKEN
     python -m chaoslab.agent.victim look   PID TICKS [WHICH]
-    python -m chaoslab.agent.victim back   WHICH --victim PID TICKS --patience SECONDS [--start ARGV...]
+    python -m chaoslab.agent.victim back   WHICH --victim PID TICKS --boot ID --patience SECONDS [--start ARGV...]
 
 WHICH is --pid-file FILE, --port NUMBER (who listens there) or --process PATTERN (a regular expression that the command
-line holds). A victim is known by PID and TICKS, its start time in clock ticks since boot; a signal goes to that very
-process or to none. `find` prints it as JSON, or says why there is none. `stop` sends TERM, and KILL after the grace.
+line holds). A victim is known by PID and TICKS, its start time in clock ticks since the boot ID; a signal goes to that
+very process or to none. `find` prints it as JSON, or says why there is none. `stop` sends TERM, after the grace KILL.
 `freeze` stops a process and its descendants; `thaw` lets exactly those go on. `look` prints {"alive", "processes",
 "frozen", "back"}: how many of its family there are and are frozen, and the pid of another process that is now WHICH.
 `back` exits 0 once a living process is WHICH; where none is, it runs ARGV. The victim itself counts when it still lives
 after the patience: it may be dying of a signal that it was sent.
+
+After a reboot `kill`, `stop` and `freeze` fail. For `thaw`, and for `back` where nothing is to be started, all is well
+then: what they would undo went with the boot.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from typing import IO, Final
 from chaoslab.agent import freezer, process_table, search
 from chaoslab.agent.freezer import NotFrozen
 from chaoslab.agent.patience import comes_about
-from chaoslab.agent.processes import TOKEN_VARIABLE, Identity
+from chaoslab.agent.processes import TOKEN_VARIABLE, Identity, boot_id
 from chaoslab.agent.search import Refused, Which
 
 _BACK_LIMIT: Final = 20.0
@@ -136,6 +139,10 @@ def _last_words(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
 
 def _main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
+    return _obey(options) if getattr(options, "boot", boot_id()) == boot_id() else _after_reboot(options)
+
+
+def _obey(options: argparse.Namespace) -> int:
     victim = Identity(options.pid, options.ticks) if "pid" in options else None
     which = Which.of(options)
     try:
@@ -165,6 +172,21 @@ def _main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _after_reboot(options: argparse.Namespace) -> int:
+    """Do what is left to do about a victim of another boot, whose pid is somebody else's now."""
+    match options.command:
+        case "thaw":
+            freezer.forget(options.token)
+            return 0
+        case "back" if not options.start:
+            return 0
+        case "back":
+            options.victim = (0, 0)
+            return _obey(options)
+    print(f"process {options.pid} was of another boot: it is gone", file=sys.stderr)
+    return 1
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m chaoslab.agent.victim")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -177,6 +199,8 @@ def _parser() -> argparse.ArgumentParser:
         which.add_argument("--pid-file", type=Path)
         which.add_argument("--port", type=int)
         which.add_argument("--process")
+    for name in ("kill", "stop", "freeze", "thaw", "back"):
+        made[name].add_argument("--boot", required=True)
     for name in ("freeze", "thaw"):
         made[name].add_argument("--token", required=True, type=freezer.safe_token)
     made["find"].add_argument("--published", type=Path)

@@ -22,13 +22,22 @@ def recover(only_list: bool, as_json: bool, **_: Any) -> None:
     Every fault and every embedded target is journalled before it is started; this reads the journals of processes that
     are gone and runs what undoes their open steps. Exit 6 when something could not be reverted.
     """
+    from chaoslab.agent.processes import boot_id
     from chaoslab.hosts import LocalHost
     from chaoslab.journal import leftovers
     from chaoslab.undo import raise_together, undo_all
 
     journals = leftovers()
     found = [
-        {"journal": journal.path.stem, "step": left.step.name, "undo": shlex.join(left.step.undo)}
+        {
+            "journal": journal.path.stem,
+            "run": left.run,
+            "step": left.step.name,
+            "touches": dict(left.step.touches),
+            "prior": dict(left.prior),
+            "this_boot": left.boot == boot_id(),
+            "undo": shlex.join(left.step.undo),
+        }
         for journal in journals
         for left in journal.open_steps()
     ]
@@ -36,7 +45,7 @@ def recover(only_list: bool, as_json: bool, **_: Any) -> None:
         print_json(found)
     else:
         for left in found:
-            click.echo(f"{left['step']}   undo: {left['undo']}")
+            _show(left)
         if not found:
             click.echo("nothing is left behind")
     if only_list:
@@ -52,6 +61,15 @@ def recover(only_list: bool, as_json: bool, **_: Any) -> None:
     raise_together(failures)
     if found and not as_json:
         click.echo(f"reverted: {len(found)}")
+
+
+def _show(left: dict[str, Any]) -> None:
+    since = "" if left["this_boot"] else "   (before the last reboot)"
+    click.echo(f"{left['step']}   undo: {left['undo']}{since}")
+    for what in ("touches", "prior"):
+        words = ", ".join(f"{name} {value}" for name, value in left[what].items() if value not in ("", {}, None))
+        if words:
+            click.echo(f"    {what}: {words}")
 
 
 @click.command()

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from chaoslab.agent.container import NoEngine, engine
 from chaoslab.agent.containers import is_ours
-from chaoslab.agent.processes import Identity, identify
+from chaoslab.agent.processes import Identity, boot_id, identify
 from chaoslab.errors import NotDelivered
 from chaoslab.faults.base import Obstacle, Reading
 from chaoslab.faults.victims import VICTIM, dying_seconds
@@ -37,10 +37,20 @@ class Container:
     id: str
     name: str
     pid: int
-    is_restarted: bool
+    restart_policy: str
     is_removed_when_stopped: bool
     stop_signal: str
     started_at: str
+
+    @property
+    def is_restarted(self) -> bool:
+        """Whether Docker starts it again when it ends by itself."""
+        return self.restart_policy in _RESTARTING
+
+    @property
+    def touched(self) -> dict[str, Any]:
+        """Which one it is, for the journal."""
+        return {"container": self.name, "id": self.id, "pid": self.pid, "restart_policy": self.restart_policy}
 
     @property
     def first_process(self) -> Identity | None:
@@ -95,7 +105,7 @@ def _container(attributes: dict[str, Any]) -> Container:
         id=attributes["Id"],
         name=attributes["Name"].removeprefix("/"),
         pid=int(attributes["State"]["Pid"]),
-        is_restarted=host["RestartPolicy"]["Name"] in _RESTARTING,
+        restart_policy=host["RestartPolicy"]["Name"] or "no",
         is_removed_when_stopped=bool(host["AutoRemove"]),
         stop_signal=attributes["Config"].get("StopSignal") or "SIGTERM",
         started_at=attributes["State"]["StartedAt"],
@@ -126,6 +136,7 @@ def step(
         token=token,
         do_limit=grace + _LONGEST_CALL,
         undo_limit=UNDO_LIMIT + patience,
+        touches=container.touched,
         **fields,
     )
 
@@ -137,8 +148,9 @@ def crash(container: Container, victim: Identity, signal: str, *, token: str, **
     """
     return Step(
         name=f"crash of container {container.name}",
-        do=(*VICTIM, "kill", str(victim.pid), str(victim.start_ticks), "--signal", signal),
+        do=(*VICTIM, "kill", str(victim.pid), str(victim.start_ticks), "--boot", boot_id(), "--signal", signal),
         undo=_up(container, dying_seconds(signal)),
+        touches=container.touched,
         evidence=look(container),
         token=token,
         undo_limit=UNDO_LIMIT,

@@ -19,7 +19,7 @@ from chaoslab.faults.lifelines import endangered
 from chaoslab.faults.outage import DatabaseOutage, DatabaseParameters, Way, asked_of, outage
 from chaoslab.faults.port_cut import IpAddress, Iptables, Nft, Port, Tool, mark_of
 from chaoslab.faults.systemd import needed, no_systemd, not_active, unit_step
-from chaoslab.faults.traffic import ANYWHERE, Traffic
+from chaoslab.faults.traffic import ANYWHERE, Traffic, network_of
 from chaoslab.journal import Step
 from chaoslab.scenario import Scenario
 
@@ -153,6 +153,7 @@ class CutPort(Way):
                 evidence=check,
                 token=f"{token}-{number}",
                 deadline=deadline,
+                touches={**network_of(where.host), "packets": str(port), "rules": mark},
             )
             for number, command in enumerate(self._tool.commands(port, mark), 1)
         )
@@ -183,6 +184,7 @@ class Commands(Way):
             token=token,
             deadline=deadline,
             undo_limit=_UNDO_LIMIT,
+            touches={"host": where.host.name, "database": asked.database or "the one that its commands control"},
         )
         return (step,)
 
@@ -217,6 +219,7 @@ class PublishedControl(Mechanism):
             token=token,
             deadline=victims.deadline(seconds),
             undo_limit=_UNDO_LIMIT,
+            touches={"database_of": where.target.name, "kind": control.kind},
         )
         mechanism, claim = f"{control.kind}, {self.name}", f"database of {where.url}"
         return outage((step,), mechanism=mechanism, how="its check command refused", seconds=seconds, claim=claim)

@@ -69,6 +69,14 @@ class Netem(Mechanism):
             evidence=self.evidence(scenario, where, ours),
             seconds=seconds,
             token=token,
+            touches={
+                "packets": str(hit),
+                "interface": interface,
+                "handle": handle,
+                "queueing_disciplines_before": [
+                    f"{found['kind']} {found['handle']}" for found in _qdiscs(where.host, interface)
+                ],
+            },
         )
         return replace(self.injection(scenario, steps), claims=_claims(place))
 

@@ -90,6 +90,7 @@ class PacketFilter(Mechanism):
             evidence=self.evidence(scenario, where, where.host.reach((*COMMAND, "count", *named))),
             seconds=seconds,
             token=token,
+            touches={"packets": str(rule), "rules": " ".join(named)},
         )
         return self.injection(scenario, steps)
 

@@ -53,5 +53,6 @@ def unit_step(host: Host, unit: str, *, token: str, **fields: Any) -> Step:
         undo=host.reach(("systemctl", "start", unit)),
         token=token,
         undo_limit=_UNDO_LIMIT,
+        touches={"host": host.name, "unit": unit},
         **fields,
     )

@@ -12,11 +12,12 @@ import json
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
+from chaoslab.agent import namespaces
 from chaoslab.errors import NotDelivered
 from chaoslab.faults.base import MARGIN_SECONDS, Obstacle, Surroundings
 from chaoslab.faults.doses import delay_injection
@@ -218,6 +219,7 @@ def reversible(
     evidence: tuple[str, ...],
     seconds: float,
     token: str,
+    touches: Mapping[str, Any],
 ) -> tuple[Step, ...]:
     """Return steps from (name, argv) pairs; any one of their undos removes whatever all of them have made so far.
 
@@ -232,9 +234,16 @@ def reversible(
             token=f"{token}-{number}",
             deadline=seconds + MARGIN_SECONDS,
             undo_limit=UNDO_LIMIT,
+            touches={**network_of(host), **touches},
         )
         for number, (name, command) in enumerate(commands)
     )
+
+
+def network_of(host: Host) -> dict[str, str]:
+    """Return which network a fault on `host` changes, for the journal: here also the namespace, which undo goes by."""
+    here = {"network_namespace": namespaces.own()} if host.name == LocalHost.name else {}
+    return {"host": host.name, **here}
 
 
 def first(*checks: Callable[[], Obstacle | None]) -> Obstacle | None:
