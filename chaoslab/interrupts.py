@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
@@ -59,21 +58,35 @@ def _under_nohup(signum: signal.Signals) -> bool:
     return signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN
 
 
-@contextmanager
-def raised(signals: Iterable[signal.Signals] = (signal.SIGTERM, signal.SIGHUP)) -> Iterator[None]:
-    """Let signals that would end this process raise Interrupted: for work that leaves nothing behind when it is cut."""
+class Cut:
+    """Lets the first signal cut what is going on by KeyboardInterrupt, as ^C does: for work that leaves nothing behind.
 
-    def leave(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted(signum)
+    A context manager; `signum` is the signal that came, or None. Once one has come the process is to end: later ones
+    disturb neither the clean-up nor the exit code.
+    """
 
-    noted = [signum for signum in signals if signal.getsignal(signum) == signal.SIG_DFL] if _on_main_thread() else []
-    for signum in noted:
-        signal.signal(signum, leave)
-    try:
-        yield
-    finally:
-        for signum in noted:
-            signal.signal(signum, signal.SIG_DFL)
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if _on_main_thread():
+            usual = (signal.SIG_DFL, signal.default_int_handler)
+            noted = [signum for signum in SIGNALS if signal.getsignal(signum) in usual]
+            self._before = {signum: signal.signal(signum, self._cut) for signum in noted}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for signum, handler in self._before.items():
+            # Ignored by the kernel, not by a handler of ours: those go before the interpreter does.
+            signal.signal(signum, handler if self.signum is None else signal.SIG_IGN)
+
+    def _cut(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is None:
+            self.signum = signum
+            raise KeyboardInterrupt
 
 
 def _on_main_thread() -> bool:

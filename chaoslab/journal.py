@@ -242,5 +242,5 @@ def step_from(fields: Mapping[str, Any]) -> Step:
 
 def leftovers() -> list[Journal]:
     """Return the journals of this user whose owner is gone, oldest first."""
-    found = (Journal(path) for path in sorted(targets.folder("journals").glob("*.jsonl")))
+    found = (Journal(path) for path in sorted(targets.place("journals").glob("*.jsonl")))
     return [journal for journal in found if not journal.owner_alive]

@@ -33,7 +33,7 @@ scenarios:
       stop_command: {stop}
       start_command: {start}
       check_command: ["test", "-e", "{file}"]
-phases: {{baseline_seconds: 2, recovery_seconds: 4}}
+phases: {{baseline_seconds: 2, recovery_seconds: {recovery:g}}}
 safety: {{abort_conditions: {{consecutive_failures: 2}}}}
 monitoring: {{health_check: {{interval: 0.5}}}}
 """
@@ -42,16 +42,16 @@ monitoring: {{health_check: {{interval: 0.5}}}}
 class Case:
     """A campaign of one outage whose commands are given, on a part of the machine that is its own."""
 
-    def __init__(self, folder: Path, url: str, *, duration: float = 2) -> None:
+    def __init__(self, folder: Path, url: str, *, duration: float = 2, recovery: float = 4) -> None:
         self.up, self.folder, self.state, self.url = folder / "up", folder / "campaign", folder / "state", url
-        self._duration = duration
+        self._duration, self._recovery = duration, recovery
         self.up.touch()
 
     def configure(self, *, stop: list[str] | None = None, start: list[str] | None = None) -> Path:
         config = self.folder.with_suffix(".yml")
         commands = {"stop": stop or ["rm", "-f", str(self.up)], "start": start or ["touch", str(self.up)]}
         text = {name: json.dumps(argv) for name, argv in commands.items()}
-        config.write_text(CONFIG.format(file=self.up, duration=self._duration, **text))
+        config.write_text(CONFIG.format(file=self.up, duration=self._duration, recovery=self._recovery, **text))
         return config
 
     def begin(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from chaoslab.errors import ChaoslabError, NotReverted
+from chaoslab.errors import ChaoslabError, Interrupted, NotReverted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,15 +113,20 @@ def console() -> Console:
 def main(arguments: list[str] | None = None) -> None:
     """Run the program; every error of ours is one sentence and an exit code."""
     from chaoslab.cli.streams import tolerate_closed_ends
-    from chaoslab.interrupts import raised
+    from chaoslab.interrupts import Cut
 
     arguments = sys.argv[1:] if arguments is None else arguments
     tolerate_closed_ends()
+    cut = Cut()
     try:
-        with raised():
+        with cut:
             code = program.main(args=arguments, prog_name="chaoslab", standalone_mode=False)
+        if cut.signum is not None:  # whoever was cut has swallowed it
+            raise Interrupted(cut.signum)
     except click.exceptions.Abort:
-        sys.exit(130)
+        ended = Interrupted(cut.signum or signal.SIGINT)
+        click.echo(f"chaoslab: {ended}", err=True)
+        sys.exit(ended.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
