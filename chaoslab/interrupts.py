@@ -79,9 +79,10 @@ class Cut:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        ending = self.signum is not None or isinstance(error, Interrupted)
         for signum, handler in self._before.items():
             # Ignored by the kernel, not by a handler of ours: those go before the interpreter does.
-            signal.signal(signum, handler if self.signum is None else signal.SIG_IGN)
+            signal.signal(signum, signal.SIG_IGN if ending else handler)
 
     def _cut(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is None:
