@@ -505,12 +505,12 @@ def test_a_container_that_is_still_stopping_when_it_is_undone_is_started_again(
     assert inspect(name, "StartedAt") != before
 
 
-def test_a_container_that_docker_lets_wait_before_its_next_try_is_back_within_two_seconds(
+def test_a_container_that_docker_lets_wait_before_its_next_try_is_not_waited_for(
     run_container: Callable[..., str],
 ) -> None:
     name = run_container("--restart=always")
     last = "0"
-    for _ in range(6):  # each death doubles what Docker waits, from 0.1 s on: now it is 3.2 s
+    for _ in range(7):  # each death doubles what Docker waits, from 0.1 s on: in the end it is 6.4 s
         until(lambda: inspect(name, "Pid") not in ("0", last), seconds=30)  # noqa: B023 - called at once
         last = inspect(name, "Pid")
         os.kill(int(last), signal.SIGKILL)
@@ -518,7 +518,7 @@ def test_a_container_that_docker_lets_wait_before_its_next_try_is_back_within_tw
     began = time.monotonic()
     ended = HOST.run((sys.executable, "-m", "chaoslab.agent.container", "up", name), timeout=20)
     assert ended.ok, ended.problem
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 5.0
     assert inspect(name, "Status") == "running"
 
 
