@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,7 +25,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from chaoslab import targets
 from chaoslab.agent import processes
-from chaoslab.agent.processes import Identity
+from chaoslab.agent.processes import Identity, boot_id
 from chaoslab.errors import ChaoslabError
 from chaoslab.journal_lines import AFTER_TORN, line, pieces
 from chaoslab.redaction import learn, learn_environment, redact_document
@@ -57,7 +58,7 @@ class Step:
     is back, also when it already was, and anything else when it cannot tell. `evidence` reads whether the step is in
     effect; where `restored` is given, it must exit 0 after `undo` before the step counts as undone. `token` marks the
     processes of `do`. Times are seconds; `deadline` counts from `do` and bounds the whole step, and `undo_limit`
-    bounds its undo.
+    bounds its undo. `touches` says what exactly is touched, by name: plain values, for people and for the undo.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Step:
     holds: bool = False
     do_limit: float = 30.0
     undo_limit: float = 10.0
+    touches: Mapping[str, Any] = field(default_factory=dict)
 
 
 _Key = tuple[str, str]  # run and name of a step
@@ -80,7 +82,8 @@ class OpenStep:
     """A step found in a journal that is not undone.
 
     Instants are monotonic microseconds: `since_us` of its intent, `overdue_us` after which it must be undone. `claims`
-    name what no other fault can have while it is open.
+    name what no other fault can have while it is open; `prior` is what was read of it before, and `boot` the boot in
+    which it was.
     """
 
     run: str
@@ -88,6 +91,8 @@ class OpenStep:
     overdue_us: int
     since_us: int = 0
     claims: tuple[str, ...] = ()
+    prior: Mapping[str, Any] = field(default_factory=dict)
+    boot: str = ""
 
 
 @dataclass(slots=True)
@@ -161,12 +166,6 @@ class Contents:
         self.undone.add(key)
 
 
-@cache
-def boot_id() -> str:
-    """Return the kernel's identifier of this boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
 def now_us() -> int:
     """Return the monotonic clock in microseconds; every process of one boot reads the same."""
     return time.monotonic_ns() // 1000
@@ -192,7 +191,7 @@ class Journal:
             ChaoslabError: it cannot be written.
         """
         journal = cls.named(name)
-        journal.append(Phase.OPENED, owner=asdict(_myself(os.getpid())))
+        journal.append(Phase.OPENED, owner=asdict(_myself(os.getpid())) | {"token": f"owner-{secrets.token_hex(8)}"})
         return journal
 
     def attach(self, folder: Path, *, secrets: Sequence[str] = ()) -> None:
@@ -230,10 +229,15 @@ class Journal:
         except OSError as error:
             raise ChaoslabError(f"the journal {self.path} cannot be written: {error.strerror}") from error
 
-    def intend(self, run: str, step: Step, *, claims: Sequence[str] = ()) -> None:
-        """Record that `step` is about to run, with all it takes to undo it, and what it claims for itself."""
+    def intend(
+        self, run: str, step: Step, *, claims: Sequence[str] = (), prior: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record that `step` is about to run, with all it takes to undo it, and what it claims for itself.
+
+        `prior` is what was read of the thing before.
+        """
         overdue = now_us() + int(step.deadline * 1e6)
-        more = {"overdue_us": overdue, "command": asdict(step), "claims": list(claims)}
+        more = {"overdue_us": overdue, "command": asdict(step), "claims": list(claims), "prior": dict(prior or {})}
         self.append(Phase.INTENT, run=run, step=step.name, **more)
 
     def withdraw(self, run: str, step: Step) -> None:
@@ -256,7 +260,7 @@ class Journal:
             for other in _steps_if_readable(journal):
                 mine = journal.path == self.path and other.run == run
                 shared = set(own.claims) & set(other.claims)
-                earlier = (other.since_us, str(journal.path)) < (own.since_us, str(self.path))
+                earlier = other.boot != own.boot or (other.since_us, str(journal.path)) < (own.since_us, str(self.path))
                 if shared and earlier and not mine:
                     return f"{journal.path.stem} has the {min(shared)}"
         return ""
@@ -336,8 +340,9 @@ def _redacted(entry: Mapping[str, Any]) -> dict[str, Any]:
     shown: dict[str, Any] = redact_document(entry)
     # What is ours to know a step or a process by is no secret, whatever it looks like.
     shown |= {key: entry[key] for key in ("phase", "run", "boot_id", "folder", "secrets") if key in entry}
-    if "command" in entry:
-        shown["command"]["token"] = entry["command"]["token"]
+    for part in ("command", "owner"):
+        if "token" in entry.get(part, ()):
+            shown[part]["token"] = entry[part]["token"]
     return shown
 
 
@@ -405,6 +410,12 @@ def _whole(value: Any) -> int:
     return value
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{value!r} is no object")
+    return value
+
+
 def _identity(fields: Mapping[str, Any]) -> Identity:
     return Identity(pid=_whole(fields["pid"]), start_ticks=_whole(fields["start_ticks"]))
 
@@ -416,12 +427,14 @@ def _open_step(entry: Mapping[str, Any]) -> OpenStep:
         overdue_us=_whole(entry["overdue_us"]),
         since_us=_whole(entry["monotonic_us"]),
         claims=tuple(map(_text, entry.get("claims", ()))),
+        prior=_mapping(entry.get("prior", {})),
+        boot=_text(entry.get("boot_id", "")),
     )
 
 
 def leftovers() -> list[Journal]:
     """Return the journals of this user whose owner is gone or cannot be told, in the order of their names."""
-    found = (Journal(path) for path in sorted(targets.folder("journals").glob("*.jsonl")))
+    found = (Journal(path) for path in sorted(targets.place("journals").glob("*.jsonl")))
     return [journal for journal in found if not _owned(journal)]
 
 

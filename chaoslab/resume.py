@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from chaoslab import store, trust
+from chaoslab.agent.processes import boot_id
 from chaoslab.description import digest
 from chaoslab.errors import CampaignFolderError, UsageError
 from chaoslab.experiment import DEFAULT_RATE_HZ, Prepared, Request, Session, prepare
-from chaoslab.journal import JOURNAL_FILE, Journal, boot_id
+from chaoslab.journal import JOURNAL_FILE, Journal
 from chaoslab.plan import redacted
 from chaoslab.records import RunState
 from chaoslab.scenario import Scenario

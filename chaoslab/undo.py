@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from chaoslab.agent import processes
+from chaoslab.agent import namespaces, processes
 from chaoslab.errors import ChaoslabError, NotReverted
 from chaoslab.hosts import Host
 from chaoslab.journal import Journal, OpenStep, Phase, Step
@@ -42,6 +42,10 @@ def _note(journal: Journal, phase: Phase, **fields: str) -> None:
 def _attempt(step: Step, host: Host) -> str:
     """Return what went wrong, or an empty string."""
     deadline = time.monotonic() + step.undo_limit
+    if (place := step.touches.get("network_namespace", "")) not in ("", namespaces.own()):
+        # From here its undo would find nothing, and take that for success.
+        way = namespaces.way_into(place)
+        return f"it is in another network namespace: nsenter --net={way} chaoslab recover" if way else ""
     if not step.holds and (survivors := processes.end_family(step.token)):
         # A `do` still under way would overtake its own undo.
         return f"the process {min(survivors).pid} that was doing it could not be ended"
