@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 
 from chaoslab.errors import CampaignFolderError
 from chaoslab.records import PROBES, ErrorKind, Outcome, RunState
@@ -37,6 +38,7 @@ _ENVELOPE_QUANTILE: Final = 0.99
 _ENVELOPE_SLACK_MS: Final = 5.0
 _ENVELOPE_SLACK_SHARE: Final = 0.10
 _GAP_FACTOR: Final = 5.0
+_SHORTEST_SERIES: Final = 8
 _COUNTERS: Final = ("disk_read_bytes", "disk_written_bytes", "network_sent_bytes", "network_received_bytes")
 
 Ints = NDArray[np.int64]
@@ -92,6 +94,7 @@ class RunMetrics:
         recovery: from the end of the fault to the first of the required number of good probes within the envelope.
         first_success: from the end of the fault to the first completed success.
         latency: quantiles by name, `latency_injection_p95_ms` of successes and `failure_latency_…` of failures, ms.
+        independent: how many independent latencies those of a phase are worth, by `latency_injection` and so on.
         latency_degradation_ms: p95 of successes in the injection minus that of the baseline.
         host: means and extremes of the host's resources by phase.
     """
@@ -114,6 +117,7 @@ class RunMetrics:
     recovery: Span | None
     first_success: Span
     latency: Mapping[str, float | None]
+    independent: Mapping[str, float]
     latency_degradation_ms: float | None
     host: Mapping[Phase, Mapping[str, float]]
 
@@ -199,6 +203,7 @@ def measure(
         recovery=_recovery(seen, envelope, required, over_us, run.finished_us),
         first_success=_first_success(seen, over_us, run.finished_us),
         latency=latency,
+        independent=_independent(seen),
         latency_degradation_ms=_difference(latency["latency_injection_p95_ms"], latency["latency_baseline_p95_ms"]),
         host=host_by_phase(resources, run),
     )
@@ -467,17 +472,57 @@ def _watched(scheduled: Ints, start_us: int, end_us: int) -> float:
 
 
 def _latencies(seen: _Seen) -> dict[str, float | None]:
+    """Return quantiles of each phase's successes and failures; the estimator of a quantile is median-unbiased.
+
+    Hyndman & Fan 1996, *The American Statistician* 50:361, type 8: the usual interpolation lies too low in the tail,
+    by so much that with 200 probes a run the interval of a p99 over ten runs missed the truth one time in four.
+    """
     found: dict[str, float | None] = {}
-    for prefix, kind in (("latency", seen.good), ("failure_latency", ~seen.good)):
-        for phase in PHASES:
-            chosen = seen.latency[kind & seen.in_phase(phase)] / 1e3
-            found |= {
-                f"{prefix}_{phase}_{name}_ms": float(np.quantile(chosen, q))
-                if len(chosen) >= LEAST_PROBES[name]
-                else None
-                for name, q in QUANTILES.items()
-            }
+    for name, chosen in _latencies_by_phase(seen).items():
+        found |= {
+            f"{name}_{quantile}_ms": float(np.quantile(chosen, q, method="median_unbiased"))
+            if len(chosen) >= LEAST_PROBES[quantile]
+            else None
+            for quantile, q in QUANTILES.items()
+        }
     return found
+
+
+def _independent(seen: _Seen) -> dict[str, float]:
+    return {name: effective_size(np.log(chosen + 0.001)) for name, chosen in _latencies_by_phase(seen).items()}
+
+
+def _latencies_by_phase(seen: _Seen) -> dict[str, NDArray[np.float64]]:
+    """Return latencies in ms, in order of schedule."""
+    return {
+        f"{prefix}_{phase}": seen.latency[kind & seen.in_phase(phase)] / 1e3
+        for prefix, kind in (("latency", seen.good), ("failure_latency", ~seen.good))
+        for phase in PHASES
+    }
+
+
+def effective_size(series: NDArray[np.float64]) -> float:
+    """Return how many independent values the correlated `series` is worth, when it comes to its mean.
+
+    It is n / τ with the integrated autocorrelation time τ, summed up to the first pair of lags whose sum is negative
+    (Geyer 1992, *Statistical Science* 7:473, initial positive sequence), and never more than n.
+
+    >>> bool(effective_size(np.random.default_rng(1).standard_normal(1000)) > 800)
+    True
+    >>> bool(effective_size(np.random.default_rng(1).standard_normal(1000).cumsum()) < 20)
+    True
+    """
+    n = len(series)
+    deviations = series - series.mean() if n else series
+    power = float(deviations @ deviations)
+    if n < _SHORTEST_SERIES or power <= 1e-12 * n:
+        return float(n)
+    transformed = np.fft.rfft(deviations, next_fast_len(2 * n, real=True))
+    correlations = np.fft.irfft(np.abs(transformed) ** 2, next_fast_len(2 * n, real=True))[:n] / power
+    pairs = correlations[: n - n % 2].reshape(-1, 2).sum(axis=1)
+    negative = np.flatnonzero(pairs < 0)
+    time = 2 * float(pairs[: negative[0] if len(negative) else None].sum()) - 1
+    return n / max(time, 1.0)
 
 
 def _difference(later: float | None, earlier: float | None) -> float | None:

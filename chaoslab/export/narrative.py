@@ -30,6 +30,8 @@ NOT_RECORDED: Final = "not recorded"
 
 ESTIMATE_NAMES: Final = {
     **METRIC_NAMES,
+    "mttr_median_seconds": "time to repair, median run",
+    "recovery_time_median_seconds": "recovery time, median run",
     "first_success_seconds": "first success after the fault was over",
     "longest_outage_seconds": "longest outage",
     "downtime_seconds": "downtime during injection",
