@@ -201,7 +201,7 @@ def measure(
         longest_good_streak=_longest_streak(seen.good[during]),
         envelope_ms=envelope,
         recovery=_recovery(seen, envelope, required, over_us, run.finished_us),
-        first_success=_first_success(seen, over_us, run.finished_us),
+        first_success=_first_success(seen, envelope, over_us, run.finished_us),
         latency=latency,
         independent=_independent(seen),
         latency_degradation_ms=_difference(latency["latency_injection_p95_ms"], latency["latency_baseline_p95_ms"]),
@@ -432,9 +432,16 @@ def _recovery(seen: _Seen, envelope: float | None, required: int, over_us: int, 
     return _span(over_us, int(completed[first]), unwell)
 
 
-def _first_success(seen: _Seen, over_us: int, finished_us: int) -> Span:
+def _first_success(seen: _Seen, envelope: float | None, over_us: int, finished_us: int) -> Span:
+    """From the end of the fault to the first success that tells of it.
+
+    An answer that was under way when the fault ended tells of it only if it was held up: a service that is killed
+    owes nothing any more, and what it answered in its last moment may be read after its death.
+    """
     completed = seen.completed
-    answers = completed[seen.good & (completed >= over_us)]
+    held = np.inf if envelope is None else envelope
+    telling = (seen.scheduled >= over_us) | (seen.latency / 1e3 > held)
+    answers = completed[seen.good & telling & (completed >= over_us)]
     if not len(answers):
         return _open(over_us, finished_us)
     return _span(over_us, int(answers.min()), completed[~seen.good & (completed >= over_us)])

@@ -246,6 +246,23 @@ def test_slow_successes_are_no_recovery(tmp_path: Path) -> None:
     assert found.first_success.seconds == pytest.approx(0.08)
 
 
+def test_an_answer_that_was_under_way_when_the_service_was_killed_is_no_first_success(tmp_path: Path) -> None:
+    """The kill at 8.005 s catches the probe of 8.0 s, whose answer of 20 ms is read all the same."""
+    rows = make_run(down=[(8.01, 10.0)], fault_over=8.005, jitter_ms=0)
+
+    found = measured(tmp_path, rows)
+
+    assert found.first_success.seconds == pytest.approx(10.02 - 8.005)
+
+
+def test_an_answer_that_a_frozen_service_owed_is_its_first_success(tmp_path: Path) -> None:
+    rows = make_run(frozen=[(13.0, 15.0)], fault_over=15.0, jitter_ms=0)
+
+    found = measured(tmp_path, rows)
+
+    assert found.first_success.seconds == pytest.approx(0.02)
+
+
 def test_a_recovery_that_never_came_is_censored_at_the_end_of_the_run(tmp_path: Path) -> None:
     found = measured(tmp_path, make_run(latency_ms=(20.0, 20.0, 300.0)))
 
