@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from chaoslab import intervals, metrics
+from chaoslab.drift import Drift, drifts
 from chaoslab.errors import CampaignFolderError
 from chaoslab.intervals import Estimate, not_measured
 from chaoslab.metrics import LEAST_PROBES, RunMetrics, Span
@@ -109,12 +110,16 @@ class ScenarioResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """A campaign, analysed. `campaign` is its `campaign.json`; `scenarios` are in its order."""
+    """A campaign, analysed. `campaign` is its `campaign.json`; `scenarios` are in its order.
+
+    `drift` says whether what no fault touches changed while the campaign ran.
+    """
 
     campaign: Mapping[str, Any]
     slos: tuple[Slo, ...]
     scenarios: tuple[ScenarioResult, ...]
     residue: tuple[Residue, ...]
+    drift: tuple[Drift, ...] = ()
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -152,7 +157,8 @@ class Analysis:
                     "doses": [dose.as_dict() for dose in scenario.doses],
                 }
                 for scenario in self.scenarios
-            ]
+            ],
+            "drift": [found.as_dict() for found in self.drift],
         }
         return _plain_object(document)
 
@@ -206,11 +212,13 @@ def analyse(campaign: Campaign, *, slos: Sequence[Slo] | None = None) -> Analysi
     strangers = sorted({run.scenario for run in campaign.runs} - set(planned))
     if strangers:
         raise CampaignFolderError(f"{campaign.path}: the events name {strangers[0]!r}, which {CAMPAIGN_FILE} does not")
+    scenarios = tuple(_scenario(campaign, entry, objectives) for entry in planned.values())
     return Analysis(
         campaign=meta,
         slos=objectives,
-        scenarios=tuple(_scenario(campaign, entry, objectives) for entry in planned.values()),
+        scenarios=scenarios,
         residue=_residue(campaign),
+        drift=_drift(campaign, scenarios),
     )
 
 
@@ -445,6 +453,13 @@ _ESTIMATORS: Final[Mapping[str, Callable[[Sequence[RunMetrics]], Estimate]]] = {
     ),
     **{name: partial(_latency, name=name) for name in _LATENCIES},
 }
+
+
+def _drift(campaign: Campaign, scenarios: Sequence[ScenarioResult]) -> tuple[Drift, ...]:
+    began = {(run.scenario, run.repeat): run.baseline_us for run in campaign.runs}
+    runs = [(run, scenario.type == "control") for scenario in scenarios for run in scenario.runs]
+    runs.sort(key=lambda pair: began[pair[0].scenario, pair[0].repeat])
+    return drifts([run for run, _ in runs], [run for run, control in runs if control])
 
 
 def _residue(campaign: Campaign) -> tuple[Residue, ...]:

@@ -110,6 +110,11 @@ def problems(analysis: Analysis) -> list[Problem]:
         if result.reason
     ]
     found += [Problem(text=text) for result in analysis.scenarios if not result.reason for text in _excluded(result)]
+    found += [
+        Problem(text=f"The machine or the target drifted: {drift}. Runs came in random order, so intervals are wider.")
+        for drift in analysis.drift
+        if drift.warns
+    ]
     return found
 
 
@@ -392,6 +397,7 @@ def provenance(analysis: Analysis) -> list[tuple[str, str]]:
         "Seed": meta.get("seed"),
         "Repeats": meta.get("repeats"),
         "Scale of durations": f"× {float(meta.get('duration_scale', 1.0)):g}",
+        "Drift": "; ".join(map(str, analysis.drift)),
         "Order of runs": ", ".join(f"{scenario} #{repeat}" for scenario, repeat in meta.get("order", [])),
         "Configuration": configuration.get("file"),
         "SHA-256 of configuration": configuration.get("sha256"),
