@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 Scale = Literal["identity", "log", "logit"]
 Floats = NDArray[np.float64]
@@ -364,7 +364,7 @@ def _spanned(found: Estimate) -> Estimate:
     """Return `found`, which has a value and a spread, with Student's t interval on its scale."""
     assert found.value is not None
     assert found.spread is not None
-    reach = float(stats.t.ppf((1 + found.level) / 2, found.n - 1)) * found.spread / math.sqrt(found.n)
+    reach = float(special.stdtrit(found.n - 1, (1 + found.level) / 2)) * found.spread / math.sqrt(found.n)
     centre = _forward(found.value, found.scale)
     down, up = _stretches(found)
     low, high = _back(centre - down * reach, found.scale), _back(centre + up * reach, found.scale)

@@ -39,6 +39,7 @@ _ENVELOPE_SLACK_MS: Final = 5.0
 _ENVELOPE_SLACK_SHARE: Final = 0.10
 _GAP_FACTOR: Final = 5.0
 _SHORTEST_SERIES: Final = 8
+_LONGEST_SERIES: Final = 4096
 _COUNTERS: Final = ("disk_read_bytes", "disk_written_bytes", "network_sent_bytes", "network_received_bytes")
 
 Ints = NDArray[np.int64]
@@ -486,11 +487,10 @@ def _latencies(seen: _Seen) -> dict[str, float | None]:
     """
     found: dict[str, float | None] = {}
     for name, chosen in _latencies_by_phase(seen).items():
+        known = np.quantile(chosen, list(QUANTILES.values()), method="median_unbiased") if len(chosen) else chosen
         found |= {
-            f"{name}_{quantile}_ms": float(np.quantile(chosen, q, method="median_unbiased"))
-            if len(chosen) >= LEAST_PROBES[quantile]
-            else None
-            for quantile, q in QUANTILES.items()
+            f"{name}_{quantile}_ms": float(known[place]) if len(chosen) >= LEAST_PROBES[quantile] else None
+            for place, quantile in enumerate(QUANTILES)
         }
     return found
 
@@ -512,7 +512,8 @@ def effective_size(series: NDArray[np.float64]) -> float:
     """Return how many independent values the correlated `series` is worth, when it comes to its mean.
 
     It is n / τ with the integrated autocorrelation time τ, summed up to the first pair of lags whose sum is negative
-    (Geyer 1992, *Statistical Science* 7:473, initial positive sequence), and never more than n.
+    (Geyer 1992, *Statistical Science* 7:473, initial positive sequence), and never more than n. A long series is
+    first averaged in blocks, which leaves the variance of its mean as it is.
 
     >>> bool(effective_size(np.random.default_rng(1).standard_normal(1000)) > 800)
     True
@@ -520,16 +521,17 @@ def effective_size(series: NDArray[np.float64]) -> float:
     True
     """
     n = len(series)
-    deviations = series - series.mean() if n else series
-    power = float(deviations @ deviations)
-    if n < _SHORTEST_SERIES or power <= 1e-12 * n:
+    if n < _SHORTEST_SERIES or np.ptp(series) <= 1e-9:
         return float(n)
-    transformed = np.fft.rfft(deviations, next_fast_len(2 * n, real=True))
-    correlations = np.fft.irfft(np.abs(transformed) ** 2, next_fast_len(2 * n, real=True))[:n] / power
-    pairs = correlations[: n - n % 2].reshape(-1, 2).sum(axis=1)
+    size = -(-n // _LONGEST_SERIES)
+    blocks = series[: n - n % size].reshape(-1, size).mean(axis=1)
+    count, deviations = len(blocks), blocks - blocks.mean()
+    length = next_fast_len(2 * count, real=True)
+    products = np.fft.irfft(np.abs(np.fft.rfft(deviations, length)) ** 2, length)[:count]
+    pairs = products[: count - count % 2].reshape(-1, 2).sum(axis=1)
     negative = np.flatnonzero(pairs < 0)
-    time = 2 * float(pairs[: negative[0] if len(negative) else None].sum()) - 1
-    return n / max(time, 1.0)
+    of_mean = (2 * float(pairs[: negative[0] if len(negative) else None].sum()) - float(products[0])) / count**2
+    return min(float(n), float(series.var()) / of_mean) if of_mean > 0 else float(n)
 
 
 def _difference(later: float | None, earlier: float | None) -> float | None:
