@@ -398,6 +398,7 @@ def provenance(analysis: Analysis) -> list[tuple[str, str]]:
         "Repeats": meta.get("repeats"),
         "Scale of durations": f"× {float(meta.get('duration_scale', 1.0)):g}",
         "Drift": "; ".join(map(str, analysis.drift)),
+        "May be unseen": _unseen(analysis),
         "Order of runs": ", ".join(f"{scenario} #{repeat}" for scenario, repeat in meta.get("order", [])),
         "Configuration": configuration.get("file"),
         "SHA-256 of configuration": configuration.get("sha256"),
@@ -406,6 +407,18 @@ def provenance(analysis: Analysis) -> list[tuple[str, str]]:
         "Command line": meta.get("command_line"),
     }
     return [(name, NOT_RECORDED if value in (None, "") else str(value)) for name, value in rows.items()]
+
+
+def _unseen(analysis: Analysis) -> str:
+    """Say what so few runs cannot show, for the scenario with the fewest that count."""
+    counted = [result.estimates["error_rate_percent"] for result in analysis.scenarios if result.runs]
+    if not counted:
+        return ""
+    fewest = min(counted, key=lambda estimate: estimate.n)
+    return (
+        f"what happens in up to {fewest.unseen_percent:.0f} % of runs may not have shown in {plural(fewest.n, 'run')} "
+        "(95 % confidence)"
+    )
 
 
 def _probe(probe: Mapping[str, Any]) -> str:
