@@ -30,6 +30,8 @@ NOT_RECORDED: Final = "not recorded"
 
 ESTIMATE_NAMES: Final = {
     **METRIC_NAMES,
+    "mttr_median_seconds": "time to repair, median run",
+    "recovery_time_median_seconds": "recovery time, median run",
     "first_success_seconds": "first success after the fault was over",
     "longest_outage_seconds": "longest outage",
     "downtime_seconds": "downtime during injection",
@@ -108,6 +110,11 @@ def problems(analysis: Analysis) -> list[Problem]:
         if result.reason
     ]
     found += [Problem(text=text) for result in analysis.scenarios if not result.reason for text in _excluded(result)]
+    found += [
+        Problem(text=f"The machine or the target drifted: {drift}. Runs came in random order, so intervals are wider.")
+        for drift in analysis.drift
+        if drift.warns
+    ]
     return found
 
 
@@ -391,6 +398,8 @@ def provenance(analysis: Analysis) -> list[tuple[str, str]]:
         "Seed": meta.get("seed"),
         "Repeats": meta.get("repeats"),
         "Scale of durations": f"× {float(meta.get('duration_scale', 1.0)):g}",
+        "Drift": "; ".join(map(str, analysis.drift)),
+        "May be unseen": _unseen(analysis),
         "Order of runs": ", ".join(f"{scenario} #{repeat}" for scenario, repeat in meta.get("order", [])),
         "Configuration": configuration.get("file"),
         "SHA-256 of configuration": configuration.get("sha256"),
@@ -399,6 +408,18 @@ def provenance(analysis: Analysis) -> list[tuple[str, str]]:
         "Command line": meta.get("command_line"),
     }
     return [(name, NOT_RECORDED if value in (None, "") else str(value)) for name, value in rows.items()]
+
+
+def _unseen(analysis: Analysis) -> str:
+    """Say what so few runs cannot show, for the scenario with the fewest that count."""
+    counted = [result.estimates["error_rate_percent"] for result in analysis.scenarios if result.runs]
+    if not counted:
+        return ""
+    fewest = min(counted, key=lambda estimate: estimate.n)
+    return (
+        f"what happens in up to {fewest.unseen_percent:.0f} % of runs may not have shown in {plural(fewest.n, 'run')} "
+        "(95 % confidence)"
+    )
 
 
 def _probe(probe: Mapping[str, Any]) -> str:
