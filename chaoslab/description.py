@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
-from chaoslab.journal import boot_id
+from chaoslab.agent.processes import boot_id
 from chaoslab.plan import redacted
 from chaoslab.records import SCHEMA_VERSION
 from chaoslab.redaction import redact_command, redact_document

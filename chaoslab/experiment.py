@@ -90,6 +90,7 @@ def protected(name: str, *, signals: bool = True) -> Iterator[Session]:
 
     Raises:
         NotReverted: something could not be undone; its journal stays for `chaoslab recover`.
+        Interrupted: a signal came when there was nothing left to be cut short.
     """
     with Interrupts(SIGNALS if signals else ()) as interrupts:
         journal = Journal.create(name)
@@ -106,11 +107,12 @@ def protected(name: str, *, signals: bool = True) -> Iterator[Session]:
                 journal.close()
             except NotReverted:
                 # Whoever takes the folder with them to ask for help takes no secret along.
-                with suppress(OSError):
+                with suppress(ChaoslabError):
                     journal.leave_copy()
                 raise
             finally:
                 guardian.dismiss()
+        interrupts.check_last()
 
 
 def prepare(request: Request) -> Prepared:
@@ -238,7 +240,10 @@ def _guard_environment(request: Request) -> None:
                 f"allowed: {', '.join(allowed)}"
             )
     if not request.confirmed and (needed := needs_confirmation(request)):
-        raise UsageError(f"{', '.join(needed)} need a confirmation here: give --yes")
+        raise UsageError(
+            f"{', '.join(needed)} need a confirmation here: give --yes, or in a terminal type the target's name, "
+            f"{name_of(request.target)}"
+        )
 
 
 def _guard_target(request: Request) -> None:
@@ -259,6 +264,15 @@ def needs_confirmation(request: Request) -> tuple[str, ...]:
         or (isinstance(rule, tuple) and any(part.type in rule for part in (scenario, *scenario.parts)))
         or (request.environment == PRODUCTION and scenario.destructive)
     )
+
+
+def name_of(target: str) -> str:
+    """Return what a target is called: the name that it published, else its host and port."""
+    try:
+        known = targets.find(target)
+    except ValueError:  # no such port: whoever probes it will say so
+        known = None
+    return known.name if known is not None else urlsplit(target).netloc.rpartition("@")[2]
 
 
 def rehearse_all(prepared: Prepared) -> list[Rehearsed]:
@@ -324,6 +338,7 @@ def perform(
                 report=report,
             )
         )
+        session.interrupts.check()
         outcome = {"status": "finished", "reason": ""}
     except (Aborted, Interrupted) as stop:
         outcome = {"status": "stopped", "reason": str(stop)}

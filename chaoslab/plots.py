@@ -273,7 +273,7 @@ def slo(
     )
     for place, row in enumerate(rows):
         _estimate(ax, place, row, (low, high))
-    _named_rows(ax, [row.label for row in rows])
+    named_rows(ax, [row.label for row in rows])
     ax.set_xlabel(unit, color=MUTED, size=_SMALL)
     return ax
 
@@ -357,7 +357,7 @@ def dose(rows: Sequence[tuple[str, Sequence[Dose]]], *, ax: Axes | None = None) 
             shown += _dose(ax, place, one)
         _words_of_row(ax, place, _dose_words(doses))
     ax.set_xlim(min(80.0, *shown) - 5, max(120.0, *shown) + 5)
-    _named_rows(ax, [label for label, _ in rows])
+    named_rows(ax, [label for label, _ in rows])
     ax.set_xlabel("measured, % of what was asked", color=MUTED, size=_SMALL)
     return ax
 
@@ -492,7 +492,7 @@ def _plain(ax: Axes) -> None:
     ax.tick_params(colors=MUTED, labelsize=_SMALL, length=0)
 
 
-def _named_rows(ax: Axes, names: Sequence[str]) -> None:
+def named_rows(ax: Axes, names: Sequence[str]) -> None:
     """Give the value axis a row for each name, the first on top."""
     _plain(ax)
     ax.set_ylim(max(len(names), 1) - 0.5, -0.5)

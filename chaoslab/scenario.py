@@ -6,6 +6,7 @@ these values from YAML.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ def parse_size(value: object) -> object:
     268435456
     """
     if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
-        return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+        size = float(match[1]) * _SIZE_UNITS[match[2].upper()]
+        return int(size) if math.isfinite(size) else size
     return value
 
 

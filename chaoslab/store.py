@@ -11,6 +11,7 @@ anew: a run of many hours then has few parts, and they are joined soon and in li
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from chaoslab import campaign_file
 from chaoslab.errors import CampaignFolderError
 from chaoslab.records import SCHEMA_VERSION, TABLES, Dose, Event, RunState
 
@@ -36,6 +38,17 @@ _TEMPORARY: Final = ".tmp"
 _PRIVATE: Final = 0o700
 _PART_ROWS: Final = 4096
 _GROUP_ROWS: Final = 262_144
+_LONGEST_US: Final = 10 * 366 * 86_400 * 10**6
+_ONCE: Final = frozenset(
+    {
+        Event.BASELINE_STARTED,
+        Event.STEADY_STATE,
+        Event.INJECTION_STARTED,
+        Event.RECOVERY_STARTED,
+        Event.FAULT_OVER,
+        Event.RUN_FINISHED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +69,21 @@ class RunKey:
 
 def write_json(path: Path, document: object) -> None:
     """Write `document` to `path` in one piece, keys sorted, so that equal content is equal bytes."""
+    write_text(path, json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` in one piece; where that fails, what was there stays and nothing is left beside it."""
     temporary = path.with_name(path.name + _TEMPORARY)
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(document, file, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 class PartWriter:
@@ -73,7 +94,9 @@ class PartWriter:
         self._key = key
         self._final = folder / table / f"{key.slug}.parquet"
         self._parts = self._final.with_suffix("")
-        self._parts.mkdir(parents=True)
+        if recorded := _recorded(folder, table, key):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(recorded))
+        self._parts.mkdir(parents=True, exist_ok=True)  # one that was killed before its first row has left it empty
         self._full = 0
         self._last = self._schema.empty_table()
 
@@ -134,6 +157,7 @@ def _write_parquet(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) ->
         "compression": "zstd",
         "use_dictionary": [field.name for field in schema if pa.types.is_dictionary(field.type)],
         "column_encoding": dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
+        "write_page_checksum": True,  # a flipped bit shall be damage, not another latency
     }
     try:
         with pq.ParquetWriter(temporary, schema, **options) as writer:
@@ -168,6 +192,27 @@ def require_empty(path: Path) -> None:
 def is_open(path: Path) -> bool:
     """Return whether `path` is a folder that others than its owner may enter, read or write; `create` ends that."""
     return path.is_dir() and stat.S_IMODE(path.stat().st_mode) & ~_PRIVATE != 0
+
+
+def require_unrecorded(path: Path, key: RunKey) -> None:
+    """See that nothing of the run `key` is on record in the campaign folder, so that it can be written.
+
+    Raises:
+        CampaignFolderError: something is.
+    """
+    for table in TABLES:
+        if recorded := _recorded(path, table, key):
+            raise CampaignFolderError(
+                f"{recorded} holds rows of {key.scenario}, repeat {key.repeat}, which the events do not know; "
+                "they are not written over: move the file away"
+            )
+
+
+def _recorded(folder: Path, table: str, key: RunKey) -> Path | None:
+    """Return what holds rows of the run, if anything does."""
+    parts = folder / table / key.slug
+    found = [parts.with_name(f"{key.slug}.parquet"), *sorted(parts.glob("*.parquet"))]
+    return next((path for path in found if path.exists()), None)
 
 
 def create(path: Path, meta: Mapping[str, Any]) -> None:
@@ -234,14 +279,16 @@ class Campaign:
         path = Path(path)
         file = path / CAMPAIGN_FILE
         try:
-            meta = json.loads(file.read_text(encoding="utf-8"))
+            if file.exists() and not file.is_file():
+                raise CampaignFolderError(f"{file} cannot be read: it is not a file")
+            meta = campaign_file.parse(file.read_text(encoding="utf-8"))
             version = int(meta["schema_version"])
             dry_run = bool(meta["dry_run"])
         except FileNotFoundError as error:
             raise CampaignFolderError(f"{path} is not a campaign folder: it holds no {CAMPAIGN_FILE}") from error
         except OSError as error:
             raise CampaignFolderError(f"{file} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise CampaignFolderError(f"{file} is cut off or not a campaign's: {error!r}") from error
         if version > SCHEMA_VERSION:
             raise CampaignFolderError(
@@ -249,7 +296,10 @@ class Campaign:
             )
         if dry_run:
             raise CampaignFolderError(f"{path} is a dry run: nothing was injected, so there is nothing to analyse")
-        return cls(path, meta)
+        try:
+            return cls(path, campaign_file.check(meta))
+        except ValueError as error:
+            raise CampaignFolderError(f"{file} is damaged: {error}") from error
 
     @property
     def name(self) -> str:
@@ -273,14 +323,21 @@ class Campaign:
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """The runs that were started, in order.
+        """The runs that were started, in order; one that left probes and no events is broken.
 
         Raises:
             CampaignFolderError: an event whose detail cannot be read.
         """
         groups = self.events.groupby(["scenario", "repeat"], sort=False, observed=True)
         try:
-            return tuple(_run(rows, self) for _, rows in groups)
+            told = tuple(_run(rows, self) for _, rows in groups)
+            known = {(run.scenario, run.repeat) for run in told}
+            probed: Any = self.probes.groupby(["scenario", "repeat"], sort=False, observed=True)["scheduled_us"]
+            return told + tuple(
+                _untold(str(scenario), int(repeat), times)
+                for (scenario, repeat), times in probed
+                if (scenario, repeat) not in known
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise CampaignFolderError(
                 f"{self.path / 'events'} holds an event that cannot be read: {error!r}"
@@ -308,34 +365,74 @@ class Campaign:
         return groups
 
     def _table(self, table: str, order: list[str]) -> pd.DataFrame:
-        with _readable(self.path / table):
-            tables = [pq.read_table(file) for file in _files(self.path / table)]
-            schema = TABLES[table]
-            for found in tables:
-                missing = set(schema.names) - set(found.column_names)
-                if missing:
-                    raise CampaignFolderError(f"{self.path / table} lacks the column {sorted(missing)[0]!r}")
-            joined = pa.concat_tables(tables).unify_dictionaries() if tables else schema.empty_table()
-            frame: pd.DataFrame = joined.select(schema.names).cast(schema).to_pandas()
+        folder, schema = self.path / table, TABLES[table]
+        with _readable(folder):
+            tables = [_rows(file, schema) for file in _files(folder)]
+            rows = pa.concat_tables(tables).unify_dictionaries() if tables else schema.empty_table()
+            for part in schema:
+                if not part.nullable and rows[part.name].null_count:
+                    raise CampaignFolderError(f"{folder}: the column {part.name!r} has rows without a value")
+            frame: pd.DataFrame = rows.to_pandas()
+        for name in {"scheduled_us", "at_us"} & set(frame.columns):
+            if not frame[name].between(-_LONGEST_US, _LONGEST_US).all():
+                raise CampaignFolderError(f"{folder}: {name!r} holds an instant years away from the campaign")
         return frame.sort_values(order, kind="stable", ignore_index=True)
+
+
+def _rows(file: Path, schema: pa.Schema) -> pa.Table:
+    found = pq.read_table(file, page_checksum_verification=True)
+    missing = set(schema.names) - set(found.column_names)
+    if missing:
+        raise CampaignFolderError(f"{file.parent} lacks the column {sorted(missing)[0]!r} in {file.name}")
+    return found.select(schema.names).cast(schema)
 
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise CampaignFolderError(f"{path} is cut off or damaged: {str(error).splitlines()[0]}") from error
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise CampaignFolderError(f"{path} is cut off or damaged: {said}") from error
 
 
 def _files(folder: Path) -> list[Path]:
     """Whole files of runs, and the parts of runs that were never joined."""
-    if not folder.is_dir():
+    if not folder.exists():
         return []
+    if not folder.is_dir():
+        raise CampaignFolderError(f"{folder} is not a folder")
     whole = sorted(folder.glob("*.parquet"))
     joined = {file.stem for file in whole}
     parts = [file for file in sorted(folder.glob("*/*.parquet")) if file.parent.name not in joined]
+    for file in whole + parts:
+        if not file.is_file():
+            raise CampaignFolderError(f"{file} is not a file")
     return whole + parts
+
+
+def _untold(scenario: str, repeat: int, scheduled_us: pd.Series[int]) -> Run:
+    return Run(
+        scenario=scenario,
+        repeat=repeat,
+        state=RunState.BROKEN,
+        reason="the run has probes and no events: chaoslab was killed as it began, or they were removed",
+        steady=False,
+        baseline_us=int(scheduled_us.min()),
+        injection_us=None,
+        recovery_us=None,
+        fault_over_us=None,
+        finished_us=int(scheduled_us.max()),
+    )
+
+
+def _detail(text: str) -> dict[str, Any]:
+    detail = campaign_file.parse(text)
+    if not isinstance(detail, dict):
+        raise ValueError(f"the detail {text[:60]!r} is no JSON object")
+    if not isinstance(detail.get("fault", ""), str):
+        raise ValueError(f"the fault {detail['fault']!r} is no name")
+    return detail
 
 
 def _run(rows: pd.DataFrame, campaign: Campaign) -> Run:
@@ -343,7 +440,9 @@ def _run(rows: pd.DataFrame, campaign: Campaign) -> Run:
     happened: dict[str, tuple[int, dict[str, Any]]] = {}
     steps: list[Mapping[str, Any]] = []
     for event, at_us, step, text in zip(rows["event"], rows["at_us"], rows["step"], rows["detail"], strict=True):
-        detail = json.loads(text)
+        detail = _detail(text)
+        if event in _ONCE and event in happened:
+            raise ValueError(f"{scenario}, repeat {repeat}, has two events {event}")
         happened.setdefault(str(event), (int(at_us), detail))
         steps.append({"event": str(event), "at_us": int(at_us), "step": step, "detail": detail})
 
@@ -364,7 +463,7 @@ def _run(rows: pd.DataFrame, campaign: Campaign) -> Run:
         repeat=repeat,
         state=state,
         reason=reason,
-        steady=bool(happened.get(Event.STEADY_STATE, (0, {}))[1].get("steady", False)),
+        steady=happened.get(Event.STEADY_STATE, (0, {}))[1].get("steady", False) is True,
         baseline_us=int(rows["at_us"].iloc[0]),
         injection_us=at(Event.INJECTION_STARTED),
         recovery_us=at(Event.RECOVERY_STARTED),

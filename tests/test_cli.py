@@ -17,6 +17,7 @@ import yaml
 from chaoslab import share, store
 from chaoslab.cli import main
 from chaoslab.journal import Journal
+from tests.journals import disown
 from tests.test_journal import touching
 
 NOBODY = "http://127.0.0.1:9"
@@ -194,8 +195,8 @@ def test_doctor_says_for_every_type_what_can_be_injected_here(capsys: pytest.Cap
 def leftover(path: Path, undo: tuple[str, ...] | None = None) -> Journal:
     """A journal whose owner is dead, with one step still open."""
     journal = Journal.create(f"dead-{path.name}")
-    journal.path.write_text(journal.path.read_text().replace('"start_ticks": ', '"start_ticks": 1'))
     journal.intend("r", touching(path, undo_argv=undo))
+    disown(journal)
     path.touch()
     return journal
 

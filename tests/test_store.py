@@ -16,7 +16,7 @@ from chaoslab.errors import CampaignFolderError
 from chaoslab.records import SCHEMA_VERSION
 from chaoslab.store import Campaign, PartWriter, RunKey
 
-META = {"schema_version": SCHEMA_VERSION, "campaign": "c", "dry_run": False}
+META = {"schema_version": SCHEMA_VERSION, "campaign": "c", "dry_run": False, "scenarios": [], "slos": []}
 KEY = RunKey(campaign="c", scenario="Light CPU Stress", repeat=2, index=7)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from chaoslab.errors import ChaoslabError, NotReverted
+from chaoslab.errors import ChaoslabError, Interrupted, NotReverted
 from chaoslab.redaction import MASK, redact
 
 if TYPE_CHECKING:
@@ -40,8 +42,15 @@ _SUMMARIES: Final = {
 }
 
 
+_ARGUMENTS: Final = "chaoslab.arguments"
+
+
 class _Program(click.Group):
     """Commands by name, imported when they are asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_SUMMARIES)
@@ -67,22 +76,25 @@ def program(ctx: click.Context) -> None:
     --fail-on-violation) · 4 a fault was not delivered · 5 an abort condition stopped the campaign · 6 something could
     not be reverted · 130, 143, 129 interrupted, everything reverted.
     """
-    if ctx.invoked_subcommand not in ("recover", "doctor"):
-        _name_leftovers()
+    if ctx.invoked_subcommand != "recover" and not {"-h", "--help"} & set(ctx.meta[_ARGUMENTS]):
+        _name_leftovers(tidy="--dry-run" not in ctx.meta[_ARGUMENTS])
 
 
-def _name_leftovers() -> None:
+def _name_leftovers(*, tidy: bool) -> None:
     from chaoslab.journal import leftovers
+    from chaoslab.undo import unreadable
 
-    left = []
+    left: list[str] = []
     for journal in leftovers():
-        if steps := journal.open_steps():
-            left += [found.step.name for found in steps]
-        else:
-            journal.close()  # its owner was killed before, or after, it had anything to undo
+        if problem := unreadable(journal):
+            left.append(f"a damaged journal: {problem}")
+        with suppress(ChaoslabError):
+            names = [found.step.name for found in journal.open_steps()]
+            left += names
+            if tidy and not names and not problem:
+                journal.close()  # its owner was killed before, or after, it had anything to undo
     if left:
-        names = ", ".join(left)
-        say(f"a dead process left something behind ({names}): run `chaoslab recover`")
+        say(f"a dead process left something behind ({', '.join(left)}): run `chaoslab recover`")
 
 
 def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,11 +138,21 @@ def console() -> Console:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program; every error of ours is one sentence and an exit code."""
+    from chaoslab.cli.streams import tolerate_closed_ends
+    from chaoslab.interrupts import Cut
+
     arguments = sys.argv[1:] if arguments is None else arguments
+    tolerate_closed_ends()
+    cut = Cut()
     try:
-        code = program.main(args=arguments, prog_name="chaoslab", standalone_mode=False)
+        with cut:
+            code = program.main(args=arguments, prog_name="chaoslab", standalone_mode=False)
+        if cut.signum is not None:  # whoever was cut has swallowed it
+            raise Interrupted(cut.signum)
     except click.exceptions.Abort:
-        sys.exit(130)
+        ended = Interrupted(cut.signum or signal.SIGINT)
+        click.echo(f"chaoslab: {ended}", err=True)
+        sys.exit(ended.exit_code)
     except click.ClickException as error:
         _show(error)
         sys.exit(error.exit_code)
@@ -138,7 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
         if "--verbose" in arguments:
             click.echo(redact(traceback.format_exc()), err=True)
         say(str(error))
-        if isinstance(error, NotReverted):
+        if isinstance(error, NotReverted) and error.commands:
             say("to undo it by hand, or try `chaoslab recover`:")
             for command in error.commands:
                 click.echo(f"    {printable(command)}", err=True)

@@ -130,9 +130,8 @@ def _request(options: dict[str, Any]) -> Any:
 
 
 def _confirmed(request: Any) -> Any:
-    """Ask for the target's host to be typed where a confirmation is needed and somebody is there to type it."""
+    """Ask for the target's name to be typed where a confirmation is needed and somebody is there to type it."""
     from dataclasses import replace
-    from urllib.parse import urlsplit
 
     from chaoslab import experiment
     from chaoslab.plan import redacted
@@ -140,10 +139,10 @@ def _confirmed(request: Any) -> Any:
     needed = experiment.needs_confirmation(request)
     if request.confirmed or not needed or not sys.stdin.isatty():
         return request
-    host = urlsplit(request.target).hostname or ""
+    name = experiment.name_of(request.target)
     click.echo(f"{', '.join(needed)} will hit {redacted(request.target)}.", err=True)
-    typed = click.prompt(f"Type the target's host ({host}) to go on", default="", show_default=False, err=True)
-    return replace(request, confirmed=typed == host and host != "")
+    typed = click.prompt(f"Type the target's name ({name}) to go on", default="", show_default=False, err=True)
+    return replace(request, confirmed=bool(name) and typed.strip() == name)
 
 
 def _announce_privacy(folder: Path) -> None:

@@ -72,19 +72,23 @@ def _ending(
     victim: Victim, choice: ProcessChoice, asked: CrashParameters, where: Surroundings, *, seconds: float, token: str
 ) -> Step:
     """Return the step that ends a process; its undo sees that one is in its place again."""
-    how = ("stop", *victim.argv, "--grace", str(asked.grace_seconds))
+    how = ("stop", *victim.argv, *victim.in_boot, "--grace", str(asked.grace_seconds))
+    patience = float(asked.grace_seconds)
     if asked.action != "stop":
-        how = ("kill", *victim.argv, "--signal", asked.signal)
+        how = ("kill", *victim.argv, *victim.in_boot, "--signal", asked.signal)
+        patience = victims.dying_seconds(asked.signal)
+    place = ("--victim", *victim.argv, *victim.in_boot, "--patience", f"{patience:g}")
     start = ("--start", *asked.start_command) if asked.start_command else ()
     return Step(
         name=f"{how[0]} of {victim.shown}",
         do=where.host.reach((*VICTIM, *how), token=token),
-        undo=where.host.reach((*VICTIM, "back", *choice.options, *start)),
+        undo=where.host.reach((*VICTIM, "back", *choice.options, *place, *start)),
         evidence=where.host.reach((*VICTIM, "look", *victim.argv, *choice.options)),
         token=token,
         deadline=victims.deadline(seconds),
         do_limit=asked.grace_seconds + 10.0,
-        undo_limit=_UNDO_LIMIT,
+        undo_limit=_UNDO_LIMIT + patience,
+        touches={"host": where.host.name, **victim.touched},
     )
 
 

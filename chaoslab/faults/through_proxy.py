@@ -63,6 +63,7 @@ class ThroughProxy(Mechanism):
             token=own,
             deadline=seconds,
             holds=True,
+            touches={"listens": f"127.0.0.1:{port}", "upstream": upstream, "processes_of": own},
         )
         return Route(connect_to=("127.0.0.1", port), step=step)
 
@@ -77,6 +78,7 @@ class ThroughProxy(Mechanism):
             evidence=evidence,
             token=f"{toxic.name}-toxic",
             deadline=seconds + MARGIN_SECONDS,
+            touches={"proxy": proxy, "toxic": toxic.name},
         )
 
 
