@@ -17,12 +17,13 @@ FLOORS = {
     0: {"errors"},
     1: {"agent", "scenario", "records", "intervals", "targets", "share", "wording"},
     2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
-    | {"probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument"},
-    3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"},
+    | {"charts", "probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument"},
+    3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"}
+    | {"design", "trends", "budget"},
     4: {"progress", "description", "experiment", "resume", "report", "export"},
     5: {"cli", "demo", "__main__"},
 }
-ANALYSIS = {"metrics", "plots", "verdict", "analysis", "report", "export"}
+ANALYSIS = {"metrics", "plots", "verdict", "analysis", "report", "export"} | {"charts", "design", "trends", "budget"}
 EXPERIMENT = ({"agent"} | FLOORS[2] | FLOORS[3] | FLOORS[4]) - ANALYSIS - {"store"}
 
 

@@ -23,12 +23,14 @@ _COMMANDS: Final = {
     "scenarios": "chaoslab.cli.scenarios",
     "report": "chaoslab.cli.analysis",
     "validate": "chaoslab.cli.analysis",
+    "plan": "chaoslab.cli.planning",
 }
 _SUMMARIES: Final = {
     "demo": "Break the embedded shop, measure it and open the report.",
     "run": "Run a campaign against a target.",
     "report": "Render the report of a campaign.",
     "validate": "Judge a campaign against its SLOs.",
+    "plan": "Say how many repeats the next campaign needs.",
     "scenarios": "List, check or describe scenario files.",
     "doctor": "Say what can be injected on this machine, and what is missing.",
     "recover": "Revert whatever a dead process left behind.",
