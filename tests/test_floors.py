@@ -17,13 +17,15 @@ FLOORS = {
     0: {"errors"},
     1: {"agent", "scenario", "records", "intervals", "targets", "share", "wording"},
     2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
-    | {"charts", "probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument"},
+    | {"changepoints", "charts"}
+    | {"probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument"},
     3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"}
     | {"design", "trends", "budget"},
     4: {"progress", "description", "experiment", "resume", "report", "export"},
     5: {"cli", "demo", "__main__"},
 }
-ANALYSIS = {"metrics", "plots", "verdict", "analysis", "report", "export"} | {"charts", "design", "trends", "budget"}
+ANALYSIS = {"metrics", "plots", "verdict", "analysis", "report", "export"}
+ANALYSIS |= {"budget", "changepoints", "charts", "design", "trends"}
 EXPERIMENT = ({"agent"} | FLOORS[2] | FLOORS[3] | FLOORS[4]) - ANALYSIS - {"store"}
 
 

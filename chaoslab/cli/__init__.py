@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "report": "chaoslab.cli.analysis",
     "validate": "chaoslab.cli.analysis",
     "plan": "chaoslab.cli.planning",
+    "trends": "chaoslab.cli.trends",
 }
 _SUMMARIES: Final = {
     "demo": "Break the embedded shop, measure it and open the report.",
@@ -31,6 +32,7 @@ _SUMMARIES: Final = {
     "report": "Render the report of a campaign.",
     "validate": "Judge a campaign against its SLOs.",
     "plan": "Say how many repeats the next campaign needs.",
+    "trends": "Show what became of a service from campaign to campaign.",
     "scenarios": "List, check or describe scenario files.",
     "doctor": "Say what can be injected on this machine, and what is missing.",
     "recover": "Revert whatever a dead process left behind.",

@@ -72,7 +72,7 @@ def plan(
     print_sections(rows.drop(columns=["a repeat takes", "note"]), by="scenario")
     out = console()
     for row in rows[rows["note"] != ""].itertuples():
-        out.print(f"[dim]{row.scenario}, {row.metric}: {row.note}[/dim]", highlight=False)
+        out.print(f"{row.scenario}, {row.metric}: {row.note}", style="dim", highlight=False, markup=False)
     out.print(found.cost(), highlight=False)
 
 
@@ -86,7 +86,8 @@ def print_sections(rows: pd.DataFrame, *, by: str) -> None:
     for place, heading in enumerate(shown):
         table.add_column(heading, no_wrap=place < 2)
     for name, section in rows.groupby(by, sort=False):
-        table.add_row(Text(str(name), style="bold"))
+        if name:
+            table.add_row(Text(str(name), style="bold"))
         for cells in section[shown].itertuples(index=False):
             table.add_row(*(Text(f"  {cell}" if place == 0 else str(cell)) for place, cell in enumerate(cells)))
     console().print(table)
