@@ -47,7 +47,12 @@ class Cost:
 
 
 def costs(
-    campaign: Campaign, analysis: Analysis, *, objective: float | None = None, days: float = DAYS
+    campaign: Campaign,
+    analysis: Analysis,
+    *,
+    objective: float | None = None,
+    days: float = DAYS,
+    scenarios: Sequence[str] = (),
 ) -> tuple[Cost, ...]:
     """Return what one event of each scenario costs.
 
@@ -55,6 +60,7 @@ def costs(
         campaign, analysis: a recording, and what was made of it.
         objective: availability in percent; that of the analysis' own objectives if None.
         days: length of the period that the objective is for.
+        scenarios: names of those that are wanted; all of the campaign if empty.
 
     Raises:
         UsageError: no such objective, or one that leaves no budget.
@@ -71,6 +77,7 @@ def costs(
             seconds=seconds,
         )
         for result in analysis.scenarios
+        if not scenarios or result.name in scenarios
     )
 
 

@@ -181,7 +181,10 @@ def _threshold(ax: Axes, threshold: float | None, comparison: str, unit: str) ->
     sign = "≤" if comparison == "<=" else "≥"
     words = f"SLO {sign} {threshold:g} {unit}"
     if not low <= threshold <= high:
-        _note(ax, f"{words}: beyond this axis")
+        ax.annotate(
+            f"{words}:\nbeyond this axis", (1.0, 1.0), xycoords="axes fraction", xytext=(6, 0),
+            textcoords="offset points", va="top", size=_SMALL, color=MUTED,
+        )  # fmt: skip
         return
     wrong = (threshold, high) if comparison == "<=" else (low, threshold)
     ax.axhspan(*wrong, color=SHADE, lw=0, zorder=0)

@@ -162,6 +162,11 @@ class Trends:
         asked = f"{scenario}: {metric}"
         raise UsageError(f"there is no history {asked!r}{nearest(asked, names)}; accepted: {', '.join(names)}")
 
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Names of the scenarios that there are histories of."""
+        return tuple(dict.fromkeys(found.scenario for found in self.histories))
+
     def table(self) -> pd.DataFrame:
         """Return one row a scenario, metric and campaign: the tables of all histories."""
         return pd.concat(

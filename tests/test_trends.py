@@ -268,7 +268,7 @@ def test_a_history_is_drawn_with_its_changes_in_words(mttr: Trends) -> None:
 def test_an_objective_far_away_does_not_flatten_the_history(mttr: Trends) -> None:
     found = mttr.history(OUTAGE, "mttr_seconds")
     ax = charts.history(found.table(), threshold=300.0)
-    assert "SLO ≤ 300 s: beyond this axis" in texts(ax)
+    assert "SLO ≤ 300 s:\nbeyond this axis" in texts(ax)
     assert ax.get_ylim()[1] < 30
 
 

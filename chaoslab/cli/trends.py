@@ -54,10 +54,7 @@ def trends(
     from chaoslab.trends import trends as gather
 
     found = gather(folders, scenarios=scenarios, metrics=metrics)
-    names = {history.scenario for history in found.histories}
-    events = [
-        one for one in budgets.costs(found.newest, found.analysis, objective=budget, days=days) if one.scenario in names
-    ]
+    events = budgets.costs(found.newest, found.analysis, objective=budget, days=days, scenarios=found.scenarios)
     if output is not None:
         from chaoslab import report
 
