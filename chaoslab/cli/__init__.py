@@ -29,12 +29,16 @@ _COMMANDS: Final = {
     "scenarios": "chaoslab.cli.scenarios",
     "report": "chaoslab.cli.analysis",
     "validate": "chaoslab.cli.analysis",
+    "plan": "chaoslab.cli.planning",
+    "trends": "chaoslab.cli.trends",
 }
 _SUMMARIES: Final = {
     "demo": "Break the embedded shop, measure it and open the report.",
     "run": "Run a campaign against a target.",
     "report": "Render the report of a campaign.",
     "validate": "Judge a campaign against its SLOs.",
+    "plan": "Say how many repeats the next campaign needs.",
+    "trends": "Show what became of a service from campaign to campaign.",
     "scenarios": "List, check or describe scenario files.",
     "trust": "Let a scenario file run the commands that it names, as it is now.",
     "doctor": "Say what can be injected on this machine, and what is missing.",
