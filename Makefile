@@ -5,6 +5,7 @@
 #   make lab     open JupyterLab in notebooks/
 #   make check   lint and types
 #   make crash   kill the tool, its guardian or both in the middle of every fault (KILLS=2000; needs root)
+#   make alarms  how often `chaoslab compare` cries wolf, and how often it misses one (TRIALS=2000; half an hour)
 #   make lock    write requirements.lock anew from pyproject.toml (needs uv)
 
 SHELL := /bin/sh
@@ -14,7 +15,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 
-.PHONY: demo test lab check crash lock clean
+.PHONY: demo test lab check crash alarms lock clean
 
 demo: $(READY)
 	$(BIN)/chaoslab demo
@@ -33,6 +34,10 @@ check: $(READY)
 KILLS := 2000
 crash: $(READY)
 	$(BIN)/python -m tests.crash --kills $(KILLS)
+
+TRIALS := 2000
+alarms: $(READY)
+	$(BIN)/python -m tests.false_alarms --trials $(TRIALS)
 
 # Everything comes from the lock file with its hashes checked; the build back end too, hence no build isolation.
 $(READY): requirements.lock pyproject.toml

@@ -48,9 +48,10 @@ class Margin:
         """Return the margin for a reader.
 
         >>> Margin(percent=20, amount=0.5).words("s"), Margin(amount=1).words("points")
-        ('20 %, at least 0.5 s', '1 points')
+        ('20 %, at least 0.5 s', '1 point')
         """
-        amount = f"{self.amount:g} {unit}" if self.amount else ""
+        one = unit == "points" and self.amount == 1
+        amount = f"{self.amount:g} {'point' if one else unit}" if self.amount else ""
         percent = f"{self.percent:g} %" if self.percent else ""
         return ", at least ".join(filter(None, [percent, amount]))
 

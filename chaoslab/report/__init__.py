@@ -12,15 +12,30 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chaoslab import share, store
 from chaoslab.errors import CampaignFolderError
+from chaoslab.export import comparison as comparisons
 from chaoslab.export import markdown, prometheus
-from chaoslab.report.sections import Section, answer, doses, method, omissions, recovery, scenarios, style
+from chaoslab.report.sections import (
+    Section,
+    answer,
+    changes,
+    comparison,
+    doses,
+    method,
+    omissions,
+    recovery,
+    scenarios,
+    style,
+)
 
 if TYPE_CHECKING:
     from chaoslab.analysis import Analysis
+    from chaoslab.comparison import Comparison
 
 __all__ = [
     "Section",
     "answer",
+    "changes",
+    "comparison",
     "doses",
     "method",
     "omissions",
@@ -29,6 +44,7 @@ __all__ = [
     "scenarios",
     "style",
     "write_all",
+    "write_comparison",
     "write_page",
 ]
 
@@ -57,6 +73,21 @@ def write_all(folder: Path | str) -> Analysis:
     except OSError as error:
         raise CampaignFolderError(f"{folder} cannot be written: {error.strerror or error}") from error
     return analysis
+
+
+def write_comparison(found: Comparison, folder: Path | str) -> None:
+    """Write `comparison.json` and `comparison.md` into `folder`, made if need be; equal comparisons give equal bytes.
+
+    Raises:
+        CampaignFolderError: it cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        store.write_json(folder / "comparison.json", found.as_dict())
+        _write(folder / "comparison.md", comparisons.render(found))
+    except OSError as error:
+        raise CampaignFolderError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 def render(folder: Path | str, *, show_code: bool = False, parameters: Mapping[str, Any] | None = None) -> Path:
