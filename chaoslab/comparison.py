@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from chaoslab import answers, changes, comparability, effects
-from chaoslab.analysis import Analysis, ScenarioResult, analyse
+from chaoslab import answers, caveats, changes, comparability, effects
+from chaoslab.analysis import Analysis, analyse
 from chaoslab.answers import Answer, Chance, Judgement
 from chaoslab.changes import COMPARED, Change, Margin, Pair
 from chaoslab.errors import UsageError, nearest
@@ -224,7 +224,12 @@ def compare(
         cells=cells,
         missing=() if scenarios else tuple(name for name in before if name not in after),
         added=() if scenarios else tuple(name for name in after if name not in before),
-        marks=(*comparability.marks(baseline.meta, candidate.meta), *_drift(cells, controls), *_lost(sides, common)),
+        marks=(
+            *comparability.marks(baseline.meta, candidate.meta),
+            *caveats.busy(sides, common),
+            *_drift(cells, controls),
+            *caveats.lost(sides, common),
+        ),
     )
 
 
@@ -376,19 +381,6 @@ def _drift(cells: Sequence[Cell], controls: set[str]) -> list[str]:
         f"Without any fault, {listed(moved)} changed as well: the machine or the build at rest is not what it was, and "
         "what follows under a fault may come from that."
     ]
-
-
-def _lost(sides: Sequence[Analysis], common: Sequence[str]) -> list[str]:
-    return [
-        f"{result.name}: {plural(len(result.excluded), 'run')} of the {name} cannot be used ({_how(result)})."
-        for side, name in zip(sides, ("baseline", "candidate"), strict=True)
-        for result in side.scenarios
-        if result.name in common and result.excluded
-    ]
-
-
-def _how(result: ScenarioResult) -> str:
-    return listed(dict.fromkeys(run.state.replace("_", " ") for run in result.excluded))
 
 
 _COLUMNS: Final = (

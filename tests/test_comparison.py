@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,21 @@ def test_broken_runs_do_not_count_and_a_side_without_any_is_inconclusive(tmp_pat
     assert set(answers(found).values()) == {"inconclusive"}
     assert {one.judgement.reason for one in found.gate} == {"the candidate has no usable run"}
     assert f"{OUTAGE}: 5 runs of the candidate cannot be used (broken)." in found.marks
+
+
+def test_a_host_that_was_busy_before_any_fault_is_marked(tmp_path: Path) -> None:
+    def loaded(seed: int, load: float) -> list[RunRows]:
+        plain = [make_run(OUTAGE, n, type="database_outage", seed=seed + n) for n in (1, 2, 3)]
+        return [
+            replace(run, resources={**run.resources, "load_1m": [load] * len(run.resources["at_us"])}) for run in plain
+        ]
+
+    idle = compared(tmp_path / "1", loaded(0, 1.0), loaded(50, 2.0))
+    busy = compared(tmp_path / "2", loaded(0, 1.0), loaded(50, 10.0))
+    assert not any("busy" in mark for mark in idle.marks)
+    assert [
+        mark for mark in busy.marks if "(load for each CPU: 0.2 for the baseline and 2.5 for the candidate)" in mark
+    ]
 
 
 def test_a_warning_alone_is_not_part_of_the_gate(tmp_path: Path) -> None:

@@ -16,29 +16,16 @@ PACKAGE = Path(chaoslab.__file__).parent
 FLOORS = {
     0: {"errors"},
     1: {"agent", "scenario", "records", "intervals", "targets", "share", "wording"},
-    2: {
-        "store",
-        "hosts",
-        "journal",
-        "undo",
-        "guardian",
-        "interrupts",
-        "aborts",
-        "faults",
-        "plan",
-        "metrics",
-        "plots",
-        "effects",
-    }
-    | {"probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument"},
-    3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis", "changes", "answers"}
-    | {"comparability", "comparison", "forest"},
+    2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
+    | {"probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument"}
+    | {"effects"},
+    3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"}
+    | {"changes", "answers", "comparability", "caveats", "comparison", "forest"},
     4: {"progress", "description", "experiment", "resume", "report", "export", "baselines"},
     5: {"cli", "demo", "__main__"},
 }
-ANALYSIS = {"metrics", "plots", "verdict", "analysis", "report", "export"} | {
-    *("effects", "changes", "answers", "comparability", "comparison", "forest", "baselines")
-}
+ANALYSIS = {"metrics", "plots", "verdict", "analysis", "report", "export"}
+ANALYSIS |= {"effects", "changes", "answers", "comparability", "caveats", "comparison", "forest", "baselines"}
 EXPERIMENT = ({"agent"} | FLOORS[2] | FLOORS[3] | FLOORS[4]) - ANALYSIS - {"store"}
 
 
