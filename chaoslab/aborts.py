@@ -14,6 +14,7 @@ import psutil
 
 from chaoslab.agent import processes
 from chaoslab.probe import Live
+from chaoslab.redaction import redact_command
 from chaoslab.scenario import AbortConditions, AbortProbe
 
 _LONGEST_SILENCE: Final = 3.0
@@ -47,7 +48,7 @@ class UserProbe:
 
         One that cannot be started, or does not end in time, stops the fault too: nobody knows whether it may go on.
         """
-        shown = f"abort condition: the probe `{shlex.join(self._probe.command)}`"
+        shown = f"abort condition: the probe `{shlex.join(redact_command(self._probe.command))}`"
         if self._running is None:
             return f"{shown} cannot be started" if time.monotonic() >= self._next and not self._start() else ""
         code = self._running.poll()

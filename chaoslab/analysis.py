@@ -8,16 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Final, get_args
 
+import numpy as np
 import pandas as pd
 
 from chaoslab import intervals, metrics
+from chaoslab.drift import Drift, drifts
 from chaoslab.errors import CampaignFolderError
 from chaoslab.intervals import Estimate, not_measured
 from chaoslab.metrics import LEAST_PROBES, RunMetrics, Span
 from chaoslab.records import Dose, Event, RunState
-from chaoslab.scenario import Metric, Slo
+from chaoslab.scenario import Slo
 from chaoslab.store import CAMPAIGN_FILE, Campaign, Run
 from chaoslab.verdict import Answer, Verdict, judge, overall
 from chaoslab.wording import plural
@@ -38,12 +41,17 @@ ESTIMATES: Final = (
     "availability_percent",
     "latency_degradation_ms",
     "recovery_time_seconds",
+    "mttr_median_seconds",
+    "recovery_time_median_seconds",
     "first_success_seconds",
     "longest_outage_seconds",
     "downtime_seconds",
     *_LATENCIES,
 )
 """Keys of `ScenarioResult.estimates`, in order."""
+
+Method = Callable[..., Estimate]
+"""From durations, and which of them are censored, to an estimate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +110,16 @@ class ScenarioResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """A campaign, analysed. `campaign` is its `campaign.json`; `scenarios` are in its order."""
+    """A campaign, analysed. `campaign` is its `campaign.json`; `scenarios` are in its order.
+
+    `drift` says whether what no fault touches changed while the campaign ran.
+    """
 
     campaign: Mapping[str, Any]
     slos: tuple[Slo, ...]
     scenarios: tuple[ScenarioResult, ...]
     residue: tuple[Residue, ...]
+    drift: tuple[Drift, ...] = ()
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -145,7 +157,8 @@ class Analysis:
                     "doses": [dose.as_dict() for dose in scenario.doses],
                 }
                 for scenario in self.scenarios
-            ]
+            ],
+            "drift": [found.as_dict() for found in self.drift],
         }
         return _plain_object(document)
 
@@ -199,38 +212,19 @@ def analyse(campaign: Campaign, *, slos: Sequence[Slo] | None = None) -> Analysi
     strangers = sorted({run.scenario for run in campaign.runs} - set(planned))
     if strangers:
         raise CampaignFolderError(f"{campaign.path}: the events name {strangers[0]!r}, which {CAMPAIGN_FILE} does not")
+    scenarios = tuple(_scenario(campaign, entry, objectives) for entry in planned.values())
     return Analysis(
         campaign=meta,
         slos=objectives,
-        scenarios=tuple(_scenario(campaign, entry, objectives) for entry in planned.values()),
+        scenarios=scenarios,
         residue=_residue(campaign),
+        drift=_drift(campaign, scenarios),
     )
 
 
-def estimate(runs: Sequence[RunMetrics]) -> dict[str, Estimate]:
-    """Return the estimates over usable `runs`, by the names in `ESTIMATES`."""
-    n = len(runs)
-    trials = sum(run.requests for run in runs)
-    windows = [run.window_seconds for run in runs]
-    availability = intervals.proportion([run.up_seconds for run in runs], windows, trials=trials)
-    return {
-        "mttr_seconds": _mttr(runs),
-        "error_rate_percent": intervals.proportion(
-            [run.failed for run in runs], [run.requests for run in runs], trials=trials
-        ),
-        "availability_percent": availability,
-        "latency_degradation_ms": _over(
-            runs,
-            lambda run: run.latency_degradation_ms,
-            lambda values: intervals.mean_difference(values, unit="ms"),
-            lacking=f"{LEAST_PROBES['p95']} successes in both baseline and injection, which a p95 takes",
-        ),
-        "recovery_time_seconds": _timed([run.recovery for run in runs if run.recovery], "recovery"),
-        "first_success_seconds": _timed([run.first_success for run in runs], "success"),
-        "longest_outage_seconds": _longest_outage(runs),
-        "downtime_seconds": _downtime(availability, sum(windows) / n),
-        **{name: _latency(runs, name) for name in _LATENCIES},
-    }
+def estimate(runs: Sequence[RunMetrics], names: Sequence[str] = ESTIMATES) -> dict[str, Estimate]:
+    """Return the estimates over usable `runs`, of which there is at least one, by `names`."""
+    return {name: _ESTIMATORS[name](runs) for name in names}
 
 
 def _scenario(campaign: Campaign, entry: Mapping[str, Any], slos: Sequence[Slo]) -> ScenarioResult:
@@ -319,20 +313,20 @@ def _nothing_to_see(slo: Slo, runs: Sequence[RunMetrics]) -> str:
     return f"no outage in {plural(len(runs), 'run')}: there was nothing to repair"
 
 
-def _mttr(runs: Sequence[RunMetrics]) -> Estimate:
+def _mttr(runs: Sequence[RunMetrics], method: Method = intervals.restricted_mean) -> Estimate:
     spans = [run.mttr for run in runs if run.mttr]
     quiet = len(runs) - len(spans)
     if not spans:
         reason = f"no outage in {plural(quiet, 'run')}"
         if len(runs) < intervals.FEWEST_RUNS:
             reason += f": that needs at least {intervals.FEWEST_RUNS} to mean something"
-        return not_measured(reason, unit="s", method=intervals.RESTRICTED_MEAN, n=len(runs))
-    found = _timed(spans, "recovery")
+        return not_measured(reason, unit="s", method=method([], []).method, n=len(runs))
+    found = _timed(spans, "recovery", method)
     return _noted(found, f"{quiet} of {len(runs)} runs had no outage" if quiet else "")
 
 
-def _timed(spans: Sequence[Span], event: str) -> Estimate:
-    return intervals.restricted_mean([span.seconds for span in spans], [span.censored for span in spans], event=event)
+def _timed(spans: Sequence[Span], event: str, method: Method = intervals.restricted_mean) -> Estimate:
+    return method([span.seconds for span in spans], [span.censored for span in spans], event=event)
 
 
 def _longest_outage(runs: Sequence[RunMetrics]) -> Estimate:
@@ -362,18 +356,46 @@ def _downtime(availability: Estimate, window: float) -> Estimate:
 
 def _latency(runs: Sequence[RunMetrics], name: str) -> Estimate:
     what = "failures" if name.startswith("failure") else "successes"
-    *_, phase, quantile_name, _unit = name.split("_")
+    series, quantile_name, _unit = name.rsplit("_", 2)
+    phase = series.rpartition("_")[2]
 
     def quantile(run: RunMetrics) -> float | None:
         found = run.latency[name]
         return None if found is None else max(found, 0.001)  # the clock's resolution: a logarithm wants no zero
 
-    return _over(
+    found = _over(
         runs,
         quantile,
         lambda values: intervals.mean_log(values, unit="ms"),
         lacking=f"the {LEAST_PROBES[quantile_name]} {what} during {phase} that a {quantile_name} takes",
     )
+    return _doubted(found, [run for run in runs if quantile(run) is not None], quantile_name, (series,))
+
+
+def _degradation(runs: Sequence[RunMetrics]) -> Estimate:
+    found = _over(
+        runs,
+        lambda run: run.latency_degradation_ms,
+        lambda values: intervals.mean_difference(values, unit="ms"),
+        lacking=f"{LEAST_PROBES['p95']} successes in both baseline and injection, which a p95 takes",
+    )
+    counted = [run for run in runs if run.latency_degradation_ms is not None]
+    return _doubted(found, counted, "p95", ("latency_baseline", "latency_injection"))
+
+
+def _doubted(found: Estimate, runs: Sequence[RunMetrics], quantile: str, series: Sequence[str]) -> Estimate:
+    """Mark an interval whose runs hold fewer independent latencies than the quantile takes.
+
+    It is then that of the quantile which runs as long as these show, not of the one that the service would show.
+    """
+    worth = [min(run.independent[name] for name in series) for run in runs]
+    if found.low is None or not worth or (typical := float(np.median(worth))) >= LEAST_PROBES[quantile]:
+        return found
+    note = (
+        f"latencies of a run hang together and are worth {typical:.0f} independent ones, fewer than a {quantile} "
+        "takes: it holds for runs as long as these"
+    )
+    return replace(_noted(found, note), trusted=False)
 
 
 def _over(
@@ -397,6 +419,47 @@ def _noted(found: Estimate, note: str) -> Estimate:
 
 def _unit(name: str) -> str:
     return _UNITS[name.rpartition("_")[2]]
+
+
+def _error_rate(runs: Sequence[RunMetrics]) -> Estimate:
+    requests = [run.requests for run in runs]
+    return intervals.proportion([run.failed for run in runs], requests, trials=sum(requests))
+
+
+def _availability(runs: Sequence[RunMetrics]) -> Estimate:
+    return intervals.proportion(
+        [run.up_seconds for run in runs],
+        [run.window_seconds for run in runs],
+        trials=sum(run.requests for run in runs),
+    )
+
+
+def _recovery(runs: Sequence[RunMetrics], method: Method = intervals.restricted_mean) -> Estimate:
+    return _timed([run.recovery for run in runs if run.recovery], "recovery", method)
+
+
+_ESTIMATORS: Final[Mapping[str, Callable[[Sequence[RunMetrics]], Estimate]]] = {
+    "mttr_seconds": _mttr,
+    "error_rate_percent": _error_rate,
+    "availability_percent": _availability,
+    "latency_degradation_ms": _degradation,
+    "recovery_time_seconds": _recovery,
+    "mttr_median_seconds": partial(_mttr, method=intervals.median),
+    "recovery_time_median_seconds": partial(_recovery, method=intervals.median),
+    "first_success_seconds": lambda runs: _timed([run.first_success for run in runs], "success"),
+    "longest_outage_seconds": _longest_outage,
+    "downtime_seconds": lambda runs: _downtime(
+        _availability(runs), sum(run.window_seconds for run in runs) / len(runs)
+    ),
+    **{name: partial(_latency, name=name) for name in _LATENCIES},
+}
+
+
+def _drift(campaign: Campaign, scenarios: Sequence[ScenarioResult]) -> tuple[Drift, ...]:
+    began = {(run.scenario, run.repeat): run.baseline_us for run in campaign.runs}
+    runs = [(run, scenario.type == "control") for scenario in scenarios for run in scenario.runs]
+    runs.sort(key=lambda pair: began[pair[0].scenario, pair[0].repeat])
+    return drifts([run for run, _ in runs], [run for run, control in runs if control])
 
 
 def _residue(campaign: Campaign) -> tuple[Residue, ...]:
@@ -424,32 +487,15 @@ def _residue(campaign: Campaign) -> tuple[Residue, ...]:
 
 
 def _scenarios(meta: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    try:
-        planned = {str(entry["name"]): entry for entry in meta["scenarios"] if entry["type"]}
-    except (KeyError, TypeError) as error:
-        raise CampaignFolderError(f"{CAMPAIGN_FILE}: 'scenarios' must be a list of name and type: {error!r}") from error
-    return planned
+    return {str(entry["name"]): entry for entry in meta["scenarios"]}
 
 
 def _slos(meta: Mapping[str, Any]) -> tuple[Slo, ...]:
-    try:
-        found = tuple(Slo(**fields) for fields in meta["slos"])
-    except (KeyError, TypeError) as error:
-        raise CampaignFolderError(f"{CAMPAIGN_FILE}: 'slos' must be a list of objectives: {error!r}") from error
-    for slo in found:
-        if slo.metric not in get_args(Metric) or slo.comparison not in ("<=", ">="):
-            accepted = ", ".join(get_args(Metric))
-            raise CampaignFolderError(
-                f"{CAMPAIGN_FILE}: the objective {slo.metric!r} {slo.comparison!r} is not known; accepted: {accepted}"
-            )
-    return found
+    return tuple(Slo(**fields) for fields in meta["slos"])
 
 
 def _required(meta: Mapping[str, Any]) -> int:
-    required = meta.get("required_health_checks", 3)
-    if not isinstance(required, int) or required < 1:
-        raise CampaignFolderError(f"{CAMPAIGN_FILE}: required_health_checks is {required!r}; accepted: 1 or more")
-    return required
+    return int(meta.get("required_health_checks", 3))
 
 
 def _probe(meta: Mapping[str, Any]) -> str:

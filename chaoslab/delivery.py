@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from chaoslab.errors import NotDelivered, NotReverted
+from chaoslab.errors import ChaoslabError, NotDelivered, NotReverted
 from chaoslab.faults import Injection, Mechanism, Reading, Surroundings
 from chaoslab.hosts import LocalHost
 from chaoslab.journal import Journal, Phase, Step, now_us
@@ -65,6 +65,7 @@ class Delivery:
         self._offset_us, self._seconds_us = int(offset * 1e6), int(seconds * 1e6)
         self._label = label
         self._readings: list[Reading] = []
+        self._begun: list[Step] = []
         self._done_us: int | None = None
         self._shown = False
         self._over_us: int | None = None
@@ -123,12 +124,15 @@ class Delivery:
         self._shown = not self.injection.steps
 
     def _intend(self, step: Step) -> None:
-        self._room.journal.intend(self._room.run, step, claims=self.injection.claims)
+        before = self._readings[0]
+        prior = {"at_us": before.at_us, "exit_code": before.exit_code, "seen": dict(before.data)}
+        self._room.journal.intend(self._room.run, step, claims=self.injection.claims, prior=prior)
         rival = self._room.journal.rival(self._room.run, step) if self.injection.claims else ""
         if rival:
             # Its undo would take from the other what it has.
             self._room.journal.withdraw(self._room.run, step)
             raise NotDelivered(f"{step.name}: {rival}: wait until it is over (if it is dead: `chaoslab recover`)")
+        self._begun.append(step)
 
     def _carry_out(self, step: Step) -> None:
         if step.holds:
@@ -165,11 +169,19 @@ class Delivery:
 
     def revert(self) -> list[NotReverted]:
         """Undo what was begun, the last step first; a failure does not spare the others, and is returned."""
-        begun = {found.step.name for found in self._room.journal.open_steps() if found.run == self._room.run}
-        mine = [step for step in reversed(self.injection.steps) if step.name in begun]
+        mine = [step for step in reversed(self.injection.steps) if self._is_open(step)]
         if self._done_us is not None and self._over_us is None:
             self._over_us = now_us()
         return [failure for step in mine if (failure := self._undo(step))]
+
+    def _is_open(self, step: Step) -> bool:
+        """Whether `step` was begun and not undone by somebody else; what the journal has lost, we still know."""
+        key = (self._room.run, step.name)
+        try:
+            contents = self._room.journal.read()
+        except ChaoslabError:
+            return step in self._begun
+        return key in contents.open_steps or (step in self._begun and key not in contents.undone)
 
     def _undo(self, step: Step) -> NotReverted | None:
         self._room.log.add(Event.UNDO, step.name, argv=step.undo, **self._named)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
-from chaoslab.journal import boot_id
+from chaoslab.agent.processes import boot_id
 from chaoslab.plan import redacted
 from chaoslab.records import SCHEMA_VERSION
+from chaoslab.redaction import redact_command, redact_document
 from chaoslab.scenario import Scenario, ScenarioFile
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _RECORDED_PACKAGES: Final = ("chaoslab", "numpy", "pandas", "pyarrow", "scipy", 
 
 
 def describe(prepared: Prepared) -> dict[str, Any]:
-    """Return `campaign.json`: all that is needed to understand the tables, and to run the same again."""
+    """Return `campaign.json`: what it takes to understand the tables, and to run the same again, but for secrets."""
     request, plan = prepared.request, prepared.plan
     file = request.file.model_dump(mode="json")
     return {
@@ -40,6 +41,7 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         "started_at": datetime.now(UTC).isoformat(),
         "anchor": {"monotonic_ns": prepared.anchor_ns, "wall_ns": prepared.anchor_wall_ns, "boot_id": boot_id()},
         "target": redacted(request.target),
+        "target_withheld": redacted(request.target) != request.target,
         "target_build": prepared.where.target.build if prepared.where.target else None,
         "target_name": prepared.where.target.name if prepared.where.target else None,
         "environment": request.environment,
@@ -61,20 +63,21 @@ def describe(prepared: Prepared) -> dict[str, Any]:
             "file": request.source.name,
             "path": str(request.source.resolve()),
             "sha256": digest(request.file),
-            "safety": file["safety"],
+            "safety": redact_document(file["safety"]),
             "phases": file["phases"],
         },
         "host": _host(),
         "versions": {name: metadata.version(name) for name in _RECORDED_PACKAGES},
-        "command_line": shlex.join([Path(sys.argv[0]).name, *map(_redacted_argument, sys.argv[1:])]),
-        "notes": dict(request.notes),
+        "command_line": shlex.join([Path(sys.argv[0]).name, *map(_redacted_argument, redact_command(sys.argv[1:]))]),
+        "notes": redact_document(dict(request.notes)),
     }
 
 
 def _scenario(scenario: Scenario, prepared: Prepared) -> dict[str, Any]:
     planned = next(run for run in prepared.plan.runs if run.scenario.name == scenario.name)
     return {
-        **scenario.model_dump(mode="json"),
+        **redact_document(scenario.model_dump(mode="json")),
+        "name": scenario.name,  # the tables know it by that
         "mechanism": "; ".join(dict.fromkeys(one.mechanism.name for one in prepared.faults[scenario.name])),
         "phases": {"baseline": planned.baseline, "injection": planned.injection, "recovery": planned.recovery},
     }

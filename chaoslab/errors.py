@@ -10,7 +10,7 @@
     ├── NotReverted                   6   something could not be reverted; carries the commands that undo it
     └── Interrupted             130 143 129   INT, TERM or HUP; everything was reverted
 
-A message is one sentence: what is wrong, what was found, what is accepted.
+A message is one sentence: what is wrong, what was found, what is accepted. It holds no secret (`redaction`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+from chaoslab.redaction import redact
+
 
 class ChaoslabError(Exception):
-    """Root of the tree; `exit_code` is what the command line ends with."""
+    """Root of the tree; `exit_code` is what the command line ends with. Secrets are hidden in the message."""
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
 
 
 class UsageError(ChaoslabError):
@@ -57,13 +62,13 @@ class Aborted(ChaoslabError):
 
 
 class NotReverted(ChaoslabError):
-    """Something is still broken; `commands` undo it by hand."""
+    """Something is still broken; `commands` undo it by hand, once their secrets are filled in."""
 
     exit_code = 6
 
     def __init__(self, message: str, *, commands: Iterable[str] = ()) -> None:
         super().__init__(message)
-        self.commands = tuple(commands)
+        self.commands = tuple(map(redact, commands))
 
 
 class Interrupted(ChaoslabError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatch
@@ -13,20 +14,21 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from chaoslab import probe, progress, share, store, targets
+from chaoslab import probe, progress, share, store, targets, trust
 from chaoslab.delivery import Chosen
 from chaoslab.description import describe
-from chaoslab.errors import Aborted, ChaoslabError, Interrupted, NotDelivered, NotReverted, UsageError
+from chaoslab.errors import Aborted, ChaoslabError, Interrupted, NotDelivered, NotReverted, UsageError, nearest
 from chaoslab.faults import Surroundings, choose
 from chaoslab.guardian import Guardian
 from chaoslab.hosts import LocalHost, host_of
 from chaoslab.interrupts import SIGNALS, Interrupts
-from chaoslab.journal import Journal
+from chaoslab.journal import Journal, Step
 from chaoslab.plan import Plan, make_plan, probe_url, redacted
+from chaoslab.redaction import learn, learn_environment, redact_document
 from chaoslab.rehearsal import Rehearsed, rehearse
 from chaoslab.runner import Laboratory, Progress, Watch, run_campaign
 from chaoslab.scenario import Intensity, Scenario, ScenarioFile, Slo, resolve_slos, select
-from chaoslab.scenario_file import load
+from chaoslab.scenario_file import load_with_digest
 from chaoslab.undo import undo_all
 
 PRODUCTION: Final = "production"
@@ -88,6 +90,7 @@ def protected(name: str, *, signals: bool = True) -> Iterator[Session]:
 
     Raises:
         NotReverted: something could not be undone; its journal stays for `chaoslab recover`.
+        Interrupted: a signal came when there was nothing left to be cut short.
     """
     with Interrupts(SIGNALS if signals else ()) as interrupts:
         journal = Journal.create(name)
@@ -102,8 +105,14 @@ def protected(name: str, *, signals: bool = True) -> Iterator[Session]:
             try:
                 undo_all(journal, LocalHost())
                 journal.close()
+            except NotReverted:
+                # Whoever takes the folder with them to ask for help takes no secret along.
+                with suppress(ChaoslabError):
+                    journal.leave_copy()
+                raise
             finally:
                 guardian.dismiss()
+        interrupts.check_last()
 
 
 def prepare(request: Request) -> Prepared:
@@ -113,8 +122,10 @@ def prepare(request: Request) -> Prepared:
         UsageError: a value out of range, a target that does not answer, a scenario the environment does not allow.
         NotDelivered: a fault that no mechanism can deliver here.
     """
+    _learn_secrets(request)
     if not 0.1 <= request.rate_hz <= _HIGHEST_RATE_HZ:
         raise UsageError(f"--probe-rate is {request.rate_hz:g}; accepted: 0.1 to {_HIGHEST_RATE_HZ:g} probes a second")
+    probe_url(request.target, "")  # what is no URL is refused before anything is read from it
     slos = resolve_slos(request.file, request.environment)
     _guard_environment(request)
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
@@ -148,6 +159,23 @@ def prepare(request: Request) -> Prepared:
         if planned.repeat == 1 and len(planned.scenario.parts) > 1:
             rehearse(planned, plan, prepared.faults[planned.scenario.name])  # are they in each other's way?
     return prepared
+
+
+def _learn_secrets(request: Request) -> None:
+    """Have the secrets of a request hidden from here on, whoever quotes them.
+
+    Raises:
+        UsageError: safety.secrets names an environment variable that is not set.
+    """
+    named = request.file.safety.secrets
+    for name in named:
+        if name not in os.environ:
+            raise UsageError(
+                f"safety.secrets names the environment variable {name}, which is not set{nearest(name, os.environ)}"
+            )
+    learn([request.target])
+    learn(request.file.model_dump(mode="json"))
+    learn_environment(named)
 
 
 def _choose_all(scenarios: Sequence[Scenario], where: Surroundings) -> dict[str, tuple[Chosen, ...]]:
@@ -195,7 +223,10 @@ def _watch(request: Request, slos: Sequence[Slo]) -> Watch:
 def _guard_environment(request: Request) -> None:
     _guard_target(request)
     if request.file.safety.abort_conditions.probe is not None and not request.allow_commands:
-        raise UsageError("safety.abort_conditions.probe is a command of the scenario file: give --allow-commands")
+        raise UsageError(
+            f"safety.abort_conditions.probe is a command of the scenario file, which runs it only when asked to: "
+            f"give {trust.WAYS}"
+        )
     environment = request.file.environment(request.environment)
     allowed = environment.allowed_scenarios
     if allowed is None and request.environment == PRODUCTION:
@@ -209,7 +240,10 @@ def _guard_environment(request: Request) -> None:
                 f"allowed: {', '.join(allowed)}"
             )
     if not request.confirmed and (needed := needs_confirmation(request)):
-        raise UsageError(f"{', '.join(needed)} need a confirmation here: give --yes")
+        raise UsageError(
+            f"{', '.join(needed)} need a confirmation here: give --yes, or in a terminal type the target's name, "
+            f"{name_of(request.target)}"
+        )
 
 
 def _guard_target(request: Request) -> None:
@@ -232,6 +266,15 @@ def needs_confirmation(request: Request) -> tuple[str, ...]:
     )
 
 
+def name_of(target: str) -> str:
+    """Return what a target is called: the name that it published, else its host and port."""
+    try:
+        known = targets.find(target)
+    except ValueError:  # no such port: whoever probes it will say so
+        known = None
+    return known.name if known is not None else urlsplit(target).netloc.rpartition("@")[2]
+
+
 def rehearse_all(prepared: Prepared) -> list[Rehearsed]:
     """Return what each run would do; nothing is done, not even a probe.
 
@@ -251,12 +294,16 @@ def record_rehearsal(prepared: Prepared, folder: Path) -> None:
         {
             "run": rehearsed.planned.index,
             "scenario": rehearsed.planned.scenario.name,
-            "route": asdict(rehearsed.route) if rehearsed.route else None,
-            "steps": [asdict(step) for injection in rehearsed.injections for step in injection.steps],
+            "route": redact_document(asdict(rehearsed.route)) if rehearsed.route else None,
+            "steps": [_shown(step) for injection in rehearsed.injections for step in injection.steps],
         }
         for rehearsed in rehearse_all(prepared)
     ]
     store.create(folder, describe(prepared) | {"dry_run": True, "rehearsal": steps})
+
+
+def _shown(step: Step) -> dict[str, Any]:
+    return {**redact_document(asdict(step)), "token": step.token}
 
 
 def require_answer(prepared: Prepared) -> None:
@@ -274,7 +321,7 @@ def perform(
     Raises:
         Aborted, Interrupted, NotReverted, ChaoslabError: as `runner.run_campaign`; the record is kept.
     """
-    outcome: Mapping[str, Any] = {"status": "finished", "reason": ""}
+    outcome: Mapping[str, Any] = {"status": "failed", "reason": "cut off by an error that nobody foresaw"}
     try:
         run_campaign(
             Laboratory(
@@ -291,6 +338,8 @@ def perform(
                 report=report,
             )
         )
+        session.interrupts.check()
+        outcome = {"status": "finished", "reason": ""}
     except (Aborted, Interrupted) as stop:
         outcome = {"status": "stopped", "reason": str(stop)}
         raise
@@ -311,7 +360,7 @@ def begin(prepared: Prepared, folder: Path, session: Session) -> None:
         CampaignFolderError: it cannot be written, or is not empty.
     """
     store.create(folder, describe(prepared))
-    session.journal.attach(folder)
+    session.journal.attach(folder, secrets=prepared.request.file.safety.secrets)
 
 
 def run(
@@ -340,7 +389,7 @@ def run(
         Aborted, Interrupted, NotReverted: as `perform`.
     """
     source = Path(config) if config is not None else share.scenario_file()
-    file = load(source)
+    file, content_digest = load_with_digest(source)
     prepared = prepare(
         Request(
             file=file,
@@ -353,7 +402,7 @@ def run(
             rate_hz=rate_hz,
             seed=seed,
             confirmed=confirmed,
-            allow_commands=allow_commands,
+            allow_commands=allow_commands or trust.allows(source, content_digest),
         )
     )
     folder = Path(output) if output is not None else Path("campaigns") / prepared.name

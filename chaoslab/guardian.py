@@ -79,24 +79,51 @@ def watch(journal: Journal) -> int:
 
     Returns 0 when nothing is left, 6 when something could not be undone: the journal then stays for `recover`.
     """
-    size: int = -1
-    held: list[OpenStep] = []
+    known = _Known(journal)
     while (orphaned := _orphaned()) is None:
-        grown = journal.path.stat().st_size if journal.path.exists() else size
-        if grown != size:
-            size, held = grown, journal.open_steps()
-        overdue = [found for found in held if now_us() > found.overdue_us]
+        known.refresh()
+        overdue = [found for found in known.steps if now_us() > found.overdue_us]
         # A failure is journalled; the next tick tries again.
         with contextlib.suppress(NotReverted):
             undo_all(journal, LocalHost(), only=overdue)
     if not orphaned:
         return 0
+    known.refresh()
     try:
-        undo_all(journal, LocalHost())
-    except NotReverted as failure:
-        return failure.exit_code
-    journal.close()
+        undo_all(journal, LocalHost(), only=known.steps)
+        undo_all(journal, LocalHost())  # and see that nothing else is on record, readable or not
+        journal.close()
+    except ChaoslabError:
+        return NotReverted.exit_code
     return 0
+
+
+class _Known:
+    """What the journal holds open, read anew when the file has changed.
+
+    A step stays known until it is on record as undone: what was read once is not lost with the line that held it.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._size = -1
+        self._steps: dict[tuple[str, str], OpenStep] = {}
+
+    @property
+    def steps(self) -> list[OpenStep]:
+        """The open steps, the last one begun first."""
+        return sorted(self._steps.values(), key=lambda found: found.since_us, reverse=True)
+
+    def refresh(self) -> None:
+        try:
+            size = self._journal.path.stat().st_size
+            if size != self._size:
+                contents = self._journal.read()
+                self._size = size
+                self._steps |= contents.open_steps
+                self._steps = {key: step for key, step in self._steps.items() if key not in contents.undone}
+        except (OSError, ChaoslabError):
+            return  # what is known stays known
 
 
 def main(argv: list[str]) -> int:

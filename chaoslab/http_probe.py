@@ -30,6 +30,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 _NO_TIMEOUT: Final = 86_400.0  # a probe's own time-out is the only one
 _IDLE_LIMIT: Final = 1.0
 _RESOLVED_LIMIT: Final = 1.0
+_MOST_LOOKUPS: Final = 4  # asyncio has at least five threads for them
 _QUOTED_AS_IT_IS: Final = "/%:=&?~+!$,;'@()*[]"
 _TLS_BUFFER: Final = 16 * 1024
 _FINAL: Final = 200  # below: interim answers, after which the real one comes
@@ -64,6 +65,8 @@ class HttpTransport:
         self._loop = asyncio.get_running_loop()
         self._addresses: list[_Address] = []
         self._addresses_until = 0.0
+        self._lookups: list[asyncio.Task[ErrorKind | None]] = []
+        self._next_lookup = 0.0
         self._connecting = 0
         self._idle: list[_Connection] = []
         self._connections: set[_Connection] = set()
@@ -130,15 +133,14 @@ class HttpTransport:
 
         Kinds are kept and not the errors themselves, whose tracebacks would hold on to everything that led to them.
         """
+        if problem := await self._resolve():
+            return problem
         problems: list[ErrorKind] = []
-        try:
-            for family, address in await self._resolve():
-                try:
-                    return await self._connect_to(family, address)
-                except OSError as error:
-                    problems.append(kind_of(error))
-        except OSError as error:
-            problems.append(kind_of(error))
+        for family, address in self._addresses:
+            try:
+                return await self._connect_to(family, address)
+            except OSError as error:
+                problems.append(kind_of(error))
         return ErrorKind.REFUSED if ErrorKind.REFUSED in problems else problems[0]
 
     async def _connect_to(self, family: socket.AddressFamily, address: Any) -> _Connection:
@@ -158,14 +160,29 @@ class HttpTransport:
             raise
         return connection
 
-    async def _resolve(self) -> list[_Address]:
-        """Return the addresses of the host; a name is looked up anew at most once a second."""
-        if self._addresses_until > monotonic():
-            return self._addresses
-        found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+    async def _resolve(self) -> ErrorKind | None:
+        """See that the addresses of the host are known, else say why not; those of a name hold for a second.
+
+        A probe that comes while a lookup is under way waits for that one: were each to have its own, those that a
+        silent name server leaves unanswered would pile up at the pace of the probes.
+        """
+        now = monotonic()
+        if self._addresses_until > now:
+            return None
+        self._lookups = [lookup for lookup in self._lookups if not lookup.done()]
+        if not self._lookups or (self._next_lookup <= now and len(self._lookups) < _MOST_LOOKUPS):
+            self._next_lookup = now + _RESOLVED_LIMIT
+            self._lookups.append(self._loop.create_task(self._look_up()))
+        return await asyncio.shield(self._lookups[-1])
+
+    async def _look_up(self) -> ErrorKind | None:
+        try:
+            found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            return kind_of(error)
         self._addresses = [(family, address) for family, _, _, _, address in found]
         self._addresses_until = float("inf") if _is_address(self._host) else monotonic() + _RESOLVED_LIMIT
-        return self._addresses
+        return None
 
 
 class _Connection(asyncio.Protocol):

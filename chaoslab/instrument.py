@@ -38,7 +38,11 @@ _STDOUT: Final = 1
 
 
 class Instrument:
-    """The parent's handle on an instrument; a context manager that ends the child when it is left."""
+    """The parent's handle on an instrument; a context manager that ends the child when it is left.
+
+    Raises:
+        ChaoslabError: no process can be started.
+    """
 
     module: ClassVar[str]
     noun: ClassVar[str]
@@ -49,18 +53,25 @@ class Instrument:
         self._done: dict[str, Any] | None = None
         self._ready = threading.Event()
         self._ended = threading.Event()
-        self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the child)
-        # A token of its own: an instrument belongs to no fault, so no undo can end it.
-        self._process = processes.spawn(
-            [sys.executable, "-m", self.module],
-            token=f"{self.noun.replace(' ', '-')}-{os.urandom(8).hex()}",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._last_words,
-        )
+        try:
+            self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the child)
+            self._process = self._spawn()
+        except OSError as error:
+            raise ChaoslabError(f"the {self.noun} cannot be started: {error.strerror}") from error
         self._tell(json.dumps(specification).encode() + b"\n")
         self._reader = threading.Thread(target=self._listen, name=self.noun, daemon=True)
         self._reader.start()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, "-m", self.module]
+        # A token of its own: an instrument belongs to no fault, so no undo can end it.
+        token = f"{self.noun.replace(' ', '-')}-{os.urandom(8).hex()}"
+        pipe = subprocess.PIPE
+        try:
+            return processes.spawn(argv, token=token, stdin=pipe, stdout=pipe, stderr=self._last_words)
+        except OSError:
+            self._last_words.close()
+            raise
 
     @property
     def pid(self) -> int:

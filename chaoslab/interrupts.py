@@ -17,17 +17,19 @@ class Interrupts:
     """Notes signals (INT, TERM and HUP) while it is open; `check` raises where it is safe to stop.
 
     Noting instead of raising at once means that a signal cannot cut an undo in half, however often it comes. Off the
-    main thread no handler can be installed, and none is.
+    main thread no handler can be installed, and none is. A HUP that is ignored stays so: that is what nohup(1) is for.
     """
 
     def __init__(self, signals: Iterable[signal.Signals] = SIGNALS) -> None:
         self._signals = tuple(signals)
         self.signum: int | None = None
+        self._told = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {signum: signal.signal(signum, self._note) for signum in self._signals}
+        if _on_main_thread():
+            noted = [signum for signum in self._signals if not _under_nohup(signum)]
+            self._before = {signum: signal.signal(signum, self._note) for signum in noted}
         return self
 
     def __exit__(
@@ -43,4 +45,50 @@ class Interrupts:
     def check(self) -> None:
         """Raise Interrupted when a signal has come."""
         if self.signum is not None:
+            self._told = True
             raise Interrupted(self.signum)
+
+    def check_last(self) -> None:
+        """Raise Interrupted when a signal has come that no `check` has told of yet."""
+        if not self._told:
+            self.check()
+
+
+def _under_nohup(signum: signal.Signals) -> bool:
+    return signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN
+
+
+class Cut:
+    """Lets the first signal cut what is going on by KeyboardInterrupt, as ^C does: for work that leaves nothing behind.
+
+    A context manager; `signum` is the signal that came, or None. Once one has come the process is to end: later ones
+    disturb neither the clean-up nor the exit code.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if _on_main_thread():
+            usual = (signal.SIG_DFL, signal.default_int_handler)
+            noted = [signum for signum in SIGNALS if signal.getsignal(signum) in usual]
+            self._before = {signum: signal.signal(signum, self._cut) for signum in noted}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ending = self.signum is not None or isinstance(error, Interrupted)
+        for signum, handler in self._before.items():
+            # Ignored by the kernel, not by a handler of ours: those go before the interpreter does.
+            signal.signal(signum, signal.SIG_IGN if ending else handler)
+
+    def _cut(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is None:
+            self.signum = signum
+            raise KeyboardInterrupt
+
+
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

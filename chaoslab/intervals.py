@@ -2,7 +2,7 @@
 
 The unit of replication is the run: every function takes one value a run, because probes of one run hang together and
 runs differ among themselves. Below three runs there is a value and no interval. Each method was chosen by its
-measured coverage; `tests/test_intervals.py` measures it again.
+measured coverage, which `chaoslab.study` measures again, from probes on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 Scale = Literal["identity", "log", "logit"]
 Floats = NDArray[np.float64]
@@ -29,6 +29,17 @@ KORN_GRAUBARD: Final = "Korn–Graubard (Clopper–Pearson, design effect 1)"
 RESTRICTED_MEAN: Final = "log delta-t on the restricted mean over runs"
 GEOMETRIC_T: Final = "log-t over runs (geometric mean)"
 PAIRED_T: Final = "t over paired differences of runs"
+ORDER_STATISTICS: Final = "interpolated order statistics of runs (distribution-free)"
+
+STRETCH: Final = 1.3
+"""Factor on the far reach of intervals for means of what is skewed: durations, and shares of bad time.
+
+Such a sample misses its rare long values more often than not, so that the plain interval lies too low 4 to 11 times in
+a hundred and too high only once or twice. The factor was found by simulation (`chaoslab.study`): with 1.3 coverage is
+93–97 % for exponential, Weibull (0.8, 1.5) and lognormal (σ 0.3, 0.6, 1.0) times alike, from 3 to 20 runs.
+"""
+FEWEST_FOR_MEDIAN: Final = 5
+"""Runs below which the smallest and the largest of them do not hold the median in 93 of 100 cases (1 − 2¹⁻ⁿ)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +51,8 @@ class Estimate:
     counts runs, the unit of replication. `spread` is the standard deviation between runs on `scale`, which is what
     planning needs: the standard error on that scale is spread / √n. On the scale "logit" the number is a percentage
     p, and the scale is ln(p / (100 − p)).
+
+    `trusted` is False where the interval rests on more than the runs show, as `reason` says.
 
     `censored` counts the runs in which what was timed had not happened when the probes ended, `horizon` is how far
     the probes saw. `trials` is the number of probes behind a proportion.
@@ -58,6 +71,15 @@ class Estimate:
     censored: int = 0
     horizon: float | None = None
     trials: int | None = None
+    trusted: bool = True
+
+    @property
+    def unseen_percent(self) -> float | None:
+        """How many of a hundred runs may show what none of these did (95 % bound); None without runs.
+
+        It is 1 − 0.05^(1/n): no method knows of what it has not seen. Hanley & Lippman-Hand 1983, *JAMA* 249:1743.
+        """
+        return 100 * (1 - (1 - self.level) ** (1 / self.n)) if self.n else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""
@@ -74,8 +96,9 @@ def proportion(part: ArrayLike, whole: ArrayLike, *, trials: int, unit: str = "%
 
     The share is the ratio estimator Σ part / Σ whole; its variance is linearised over runs (Cochran 1977, *Sampling
     Techniques*, §6.4), and the interval is Student's t on the logit scale (Dean & Pagano 2015, *J. Survey Statistics
-    and Methodology* 3:484). Where the runs do not differ at all, as when no probe failed, there is no spread to
-    work with: `korn_graubard` then bounds the share by the number of probes.
+    and Methodology* 3:484), with its reach towards one half stretched by `STRETCH`. Where the runs do not differ at
+    all, as when no probe failed, there is no spread to work with: `korn_graubard` then bounds the share by the number
+    of probes, which is not to be trusted further than probes are independent.
 
     Args:
         part: failed probes, or seconds up, of each run.
@@ -84,7 +107,7 @@ def proportion(part: ArrayLike, whole: ArrayLike, *, trials: int, unit: str = "%
 
     >>> estimate = proportion([3, 9, 6], [100, 100, 100], trials=300)
     >>> round(estimate.value, 2), round(estimate.low, 2), round(estimate.high, 2)
-    (6.0, 1.67, 19.31)
+    (6.0, 1.67, 26.24)
     """
     parts, wholes = _floats(part), _floats(whole)
     n = len(parts)
@@ -97,10 +120,15 @@ def proportion(part: ArrayLike, whole: ArrayLike, *, trials: int, unit: str = "%
     deviations = (parts - share * wholes) / wholes.mean()
     if share in (0.0, 1.0) or _alike(deviations):
         low, high = korn_graubard(share, trials=trials, runs=n, level=level)
-        return replace(found, low=100 * low, high=100 * high, method=KORN_GRAUBARD, reason=_no_spread(share))
-    spread = float(deviations.std(ddof=1)) / (share * (1 - share))
-    low, high = _bounds(found.value, spread, n, "logit", level)
-    return replace(found, low=low, high=high, spread=spread)
+        return replace(
+            found,
+            low=100 * low,
+            high=100 * high,
+            method=KORN_GRAUBARD,
+            reason=_no_spread(share),
+            trusted=False,
+        )
+    return _spanned(replace(found, spread=float(deviations.std(ddof=1)) / (share * (1 - share))))
 
 
 def korn_graubard(share: float, *, trials: float, runs: int, level: float = LEVEL) -> tuple[float, float]:
@@ -130,7 +158,8 @@ def restricted_mean(
     It is the area under the Kaplan–Meier curve up to the longest duration, a lower bound of the mean as soon as
     the longest is censored. The variance is Kaplan and Meier's (1958, *JASA* 53:457, §6.1), with n / (n − 1) so that
     without censoring it is that of the mean; the interval is Student's t on the log scale, which durations of zero
-    do not upset, as only the mean must be above zero. When nothing ended there is no number at all.
+    do not upset, as only the mean must be above zero, with its upper reach stretched by `STRETCH`. When nothing ended
+    there is no number at all.
 
     Args:
         durations: seconds of each run, until `event` or until the probes ended.
@@ -139,7 +168,7 @@ def restricted_mean(
 
     >>> estimate = restricted_mean([3.0, 5.0, 4.0], [False, False, False])
     >>> round(estimate.value, 2), round(estimate.low, 2), round(estimate.high, 2)
-    (4.0, 2.15, 7.44)
+    (4.0, 2.15, 8.97)
     """
     times, open_ = _floats(durations), np.asarray(censored, dtype=bool)
     n, cut = len(times), int(open_.sum())
@@ -164,9 +193,49 @@ def restricted_mean(
         return replace(found, reason=_joined(note, _too_few(n)))
     if mean == 0 or _alike(times):
         return replace(found, reason=_joined(note, _all_alike(n)))
-    spread = math.sqrt(variance * n) / mean
-    low, high = _bounds(mean, spread, n, "log", level)
-    return replace(found, low=low, high=high, spread=spread)
+    return _spanned(replace(found, spread=math.sqrt(variance * n) / mean))
+
+
+def median(
+    durations: ArrayLike, censored: ArrayLike, *, event: str = "recovery", unit: str = "s", level: float = LEVEL
+) -> Estimate:
+    """Return the median of `durations`, of which some are only known to be longer.
+
+    The interval asks nothing of the distribution: it lies between order statistics, interpolated to the level
+    (Hettmansperger & Sheather 1986, *Statistics & Probability Letters* 4:75). Fewer than `FEWEST_FOR_MEDIAN` runs
+    give none; with just as many the smallest and the largest are its bounds, and `level` is what they reach. A censored
+    duration counts as at least its length below the median, and as endless above it: then there may be no upper bound,
+    or no median.
+
+    >>> estimate = median([3.0, 9.0, 4.0, 5.0, 7.0, 6.0], [False, True, False, False, False, False])
+    >>> estimate.value, round(estimate.low, 2), estimate.high  # the largest is open, so there is no upper bound
+    (5.5, 3.36, None)
+    """
+    times, open_ = _floats(durations), np.asarray(censored, dtype=bool)
+    n, cut = len(times), int(open_.sum())
+    if n == 0:
+        return not_measured(f"no {event} to time", unit=unit, method=ORDER_STATISTICS)
+    at_least, at_most = np.sort(times), np.sort(np.where(open_, np.inf, times))
+    found = Estimate(
+        value=None,
+        level=level,
+        method=ORDER_STATISTICS,
+        n=n,
+        unit=unit,
+        censored=cut,
+        horizon=float(times[open_].min()) if cut else None,
+    )
+    middle = float(np.median(at_most))
+    if math.isinf(middle):
+        return replace(found, reason=f"no {event} within {found.horizon:.3g} {unit} in half of the runs or more")
+    found = replace(found, value=middle)
+    if n < FEWEST_FOR_MEDIAN:
+        return replace(found, reason=f"{_runs(n)}: an interval of a median needs at least {FEWEST_FOR_MEDIAN}")
+    depth, share = _depth(n, level)
+    low = _between(at_least, depth, share)
+    high = _between(at_most[::-1], depth, share)
+    reached = min(level, 1 - 2.0 ** (1 - n))
+    return replace(found, low=low, high=high if math.isfinite(high) else None, level=reached)
 
 
 def kaplan_meier_mean(durations: ArrayLike, censored: ArrayLike) -> tuple[float, float]:
@@ -186,6 +255,26 @@ def kaplan_meier_mean(durations: ArrayLike, censored: ArrayLike) -> tuple[float,
     left = at_risk > deaths  # where nobody is left, nothing lies beyond either
     terms = beyond[left] ** 2 * deaths[left] / (at_risk[left] * (at_risk[left] - deaths[left]))
     return float(areas.sum()), float(terms.sum()) * n / max(n - 1, 1)
+
+
+def _depth(n: int, level: float) -> tuple[int, float]:
+    """Return between which order statistics from either end the bounds of a median lie, and how far from the outer.
+
+    The d-th from either end hold the median with confidence 1 − 2·P(Bin(n, ½) < d); the interpolation is that of
+    Hettmansperger and Sheather.
+    """
+    confidence = 1 - 2 * stats.binom.cdf(np.arange(n // 2 + 1) - 1, n, 0.5)
+    depth = max(1, int(np.flatnonzero(confidence >= level)[-1]))
+    outer = float(confidence[depth])
+    if depth == n // 2 or outer <= level:
+        return depth, 0.0
+    part = (outer - level) / (outer - float(confidence[depth + 1]))
+    return depth, (n - depth) * part / (depth + (n - 2 * depth) * part)
+
+
+def _between(ordered: Floats, depth: int, share: float) -> float:
+    outer, inner = float(ordered[depth - 1]), float(ordered[depth])
+    return outer if share == 0 or outer == inner else (1 - share) * outer + share * inner
 
 
 def mean_log(values: ArrayLike, *, unit: str, level: float = LEVEL) -> Estimate:
@@ -235,9 +324,10 @@ def repeats_to_clear(estimate: Estimate, threshold: float) -> int | None:
         return _repeats_of_korn_graubard(estimate, threshold)
     if not estimate.spread:
         return None
-    distance = abs(_forward(estimate.value, estimate.scale) - _forward(threshold, estimate.scale))
+    distance = _forward(threshold, estimate.scale) - _forward(estimate.value, estimate.scale)
+    down, up = _stretches(estimate)
     reach = stats.t.ppf((1 + estimate.level) / 2, counts - 1) * estimate.spread / np.sqrt(counts)
-    clear = counts[reach < distance]
+    clear = counts[reach * (up if distance > 0 else down) < abs(distance)]
     return int(clear[0]) if len(clear) else None
 
 
@@ -267,15 +357,27 @@ def _student(numbers: Floats, *, method: str, unit: str, scale: Scale, level: fl
         return replace(found, reason=_too_few(n))
     if _alike(numbers):
         return replace(found, reason=_all_alike(n))
-    spread = float(numbers.std(ddof=1))
-    low, high = _bounds(found.value, spread, n, scale, level)
-    return replace(found, low=low, high=high, spread=spread)
+    return _spanned(replace(found, spread=float(numbers.std(ddof=1))))
 
 
-def _bounds(value: float | None, spread: float, n: int, scale: Scale, level: float) -> tuple[float, float]:
-    reach = float(stats.t.ppf((1 + level) / 2, n - 1)) * spread / math.sqrt(n)
-    centre = _forward(value or 0.0, scale)
-    return _back(centre - reach, scale), _back(centre + reach, scale)
+def _spanned(found: Estimate) -> Estimate:
+    """Return `found`, which has a value and a spread, with Student's t interval on its scale."""
+    assert found.value is not None
+    assert found.spread is not None
+    reach = float(special.stdtrit(found.n - 1, (1 + found.level) / 2)) * found.spread / math.sqrt(found.n)
+    centre = _forward(found.value, found.scale)
+    down, up = _stretches(found)
+    low, high = _back(centre - down * reach, found.scale), _back(centre + up * reach, found.scale)
+    return replace(found, low=low, high=high)
+
+
+def _stretches(estimate: Estimate) -> tuple[float, float]:
+    """Return the factors on the lower and the upper reach of the interval, on the estimate's scale."""
+    if estimate.method == RESTRICTED_MEAN:
+        return 1.0, STRETCH
+    if estimate.method == LOGIT_T:
+        return (1.0, STRETCH) if (estimate.value or 0.0) < 50 else (STRETCH, 1.0)
+    return 1.0, 1.0
 
 
 def _forward(value: float, scale: Scale) -> float:
@@ -308,8 +410,12 @@ def _alike(numbers: Floats) -> bool:
     return bool(np.ptp(numbers) <= 1e-12 * max(1.0, float(np.abs(numbers).max())))
 
 
+def _runs(n: int) -> str:
+    return f"{n} run{'' if n == 1 else 's'}"
+
+
 def _too_few(n: int) -> str:
-    return f"{n} run{'' if n == 1 else 's'}: an interval over runs needs at least {FEWEST_RUNS}"
+    return f"{_runs(n)}: an interval over runs needs at least {FEWEST_RUNS}"
 
 
 def _all_alike(n: int) -> str:

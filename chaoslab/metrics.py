@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 
 from chaoslab.errors import CampaignFolderError
 from chaoslab.records import PROBES, ErrorKind, Outcome, RunState
@@ -37,6 +38,8 @@ _ENVELOPE_QUANTILE: Final = 0.99
 _ENVELOPE_SLACK_MS: Final = 5.0
 _ENVELOPE_SLACK_SHARE: Final = 0.10
 _GAP_FACTOR: Final = 5.0
+_SHORTEST_SERIES: Final = 8
+_LONGEST_SERIES: Final = 4096
 _COUNTERS: Final = ("disk_read_bytes", "disk_written_bytes", "network_sent_bytes", "network_received_bytes")
 
 Ints = NDArray[np.int64]
@@ -92,6 +95,7 @@ class RunMetrics:
         recovery: from the end of the fault to the first of the required number of good probes within the envelope.
         first_success: from the end of the fault to the first completed success.
         latency: quantiles by name, `latency_injection_p95_ms` of successes and `failure_latency_…` of failures, ms.
+        independent: how many independent latencies those of a phase are worth, by `latency_injection` and so on.
         latency_degradation_ms: p95 of successes in the injection minus that of the baseline.
         host: means and extremes of the host's resources by phase.
     """
@@ -114,6 +118,7 @@ class RunMetrics:
     recovery: Span | None
     first_success: Span
     latency: Mapping[str, float | None]
+    independent: Mapping[str, float]
     latency_degradation_ms: float | None
     host: Mapping[Phase, Mapping[str, float]]
 
@@ -171,8 +176,8 @@ def measure(
     where = f"{run.scenario}, repeat {run.repeat}"
     starts, over_us = _windows(run, where)
     check_probes(probes, where)
-    mine = probes.loc[(probes["probe"] == probe).to_numpy()].sort_values("seq", kind="stable")
-    sent = mine.loc[(mine["error"] != ErrorKind.UNSENT).to_numpy()]
+    mine = _by_sequence(probes, (probes["probe"] == probe).to_numpy())
+    sent = _by_sequence(mine, (mine["error"] != ErrorKind.UNSENT).to_numpy())
     seen = _Seen.of(sent, starts, run.finished_us)
     injected, reverted = int(starts[1]), int(starts[2])
     during = seen.in_phase("injection")
@@ -197,11 +202,18 @@ def measure(
         longest_good_streak=_longest_streak(seen.good[during]),
         envelope_ms=envelope,
         recovery=_recovery(seen, envelope, required, over_us, run.finished_us),
-        first_success=_first_success(seen, over_us, run.finished_us),
+        first_success=_first_success(seen, envelope, over_us, run.finished_us),
         latency=latency,
+        independent=_independent(seen),
         latency_degradation_ms=_difference(latency["latency_injection_p95_ms"], latency["latency_baseline_p95_ms"]),
         host=host_by_phase(resources, run),
     )
+
+
+def _by_sequence(rows: pd.DataFrame, chosen: Bools) -> pd.DataFrame:
+    """Return the chosen rows in order of `seq`; what is whole and in order already is not copied."""
+    kept = rows if chosen.all() else rows.loc[chosen]
+    return kept if kept["seq"].is_monotonic_increasing else kept.sort_values("seq", kind="stable")
 
 
 def check_probes(probes: pd.DataFrame, where: str) -> None:
@@ -214,15 +226,19 @@ def check_probes(probes: pd.DataFrame, where: str) -> None:
             raise CampaignFolderError(
                 f"{where}: the column {name!r} of probes is {probes[name].dtype}; accepted: whole numbers"
             )
-    good, failed = (probes["outcome"] == name for name in (Outcome.SUCCESS, Outcome.FAILURE))
-    rows = probes.sort_values(["probe", "seq"], kind="stable")
-    same = (rows["probe"] == rows["probe"].shift()).to_numpy()
+    names, seq, scheduled = probes["probe"], probes["seq"].to_numpy(), probes["scheduled_us"].to_numpy()
+    codes = names.cat.codes.to_numpy() if isinstance(names.dtype, pd.CategoricalDtype) else pd.factorize(names)[0]
+    if len(codes) and (codes.min() != codes.max() or (np.diff(seq) < 0).any()):
+        order = np.lexsort((seq, codes))
+        codes, seq, scheduled = codes[order], seq[order], scheduled[order]
+    same = codes[1:] == codes[:-1]
+    good, failed = ((probes["outcome"] == name).to_numpy() for name in (Outcome.SUCCESS, Outcome.FAILURE))
     problems = {
-        "a latency below zero": (probes["latency_us"] < 0).to_numpy(),
-        "an outcome that is neither success nor failure": ~(good | failed).to_numpy(),
-        "a success with an error, or a failure without one": (failed != probes["error"].notna()).to_numpy(),
-        "the same probe twice (seq)": same & (rows["seq"].diff() == 0).to_numpy(),
-        "a schedule that goes backwards": same & (rows["scheduled_us"].diff() < 0).to_numpy(),
+        "a latency below zero": probes["latency_us"].to_numpy() < 0,
+        "an outcome that is neither success nor failure": ~(good | failed),
+        "a success with an error, or a failure without one": failed != probes["error"].notna().to_numpy(),
+        "the same probe twice (seq)": same & (np.diff(seq) == 0),
+        "a schedule that goes backwards": same & (np.diff(scheduled) < 0),
     }
     for problem, rows_hit in problems.items():
         if rows_hit.any():
@@ -427,9 +443,16 @@ def _recovery(seen: _Seen, envelope: float | None, required: int, over_us: int, 
     return _span(over_us, int(completed[first]), unwell)
 
 
-def _first_success(seen: _Seen, over_us: int, finished_us: int) -> Span:
+def _first_success(seen: _Seen, envelope: float | None, over_us: int, finished_us: int) -> Span:
+    """From the end of the fault to the first success that tells of it.
+
+    An answer that was under way when the fault ended tells of it only if it was held up: a service that is killed
+    owes nothing any more, and what it answered in its last moment may be read after its death.
+    """
     completed = seen.completed
-    answers = completed[seen.good & (completed >= over_us)]
+    held = np.inf if envelope is None else envelope
+    telling = (seen.scheduled >= over_us) | (seen.latency / 1e3 > held)
+    answers = completed[seen.good & telling & (completed >= over_us)]
     if not len(answers):
         return _open(over_us, finished_us)
     return _span(over_us, int(answers.min()), completed[~seen.good & (completed >= over_us)])
@@ -467,17 +490,58 @@ def _watched(scheduled: Ints, start_us: int, end_us: int) -> float:
 
 
 def _latencies(seen: _Seen) -> dict[str, float | None]:
+    """Return quantiles of each phase's successes and failures; the estimator of a quantile is median-unbiased.
+
+    Hyndman & Fan 1996, *The American Statistician* 50:361, type 8: the usual interpolation lies too low in the tail,
+    by so much that with 200 probes a run the interval of a p99 over ten runs missed the truth one time in four.
+    """
     found: dict[str, float | None] = {}
-    for prefix, kind in (("latency", seen.good), ("failure_latency", ~seen.good)):
-        for phase in PHASES:
-            chosen = seen.latency[kind & seen.in_phase(phase)] / 1e3
-            found |= {
-                f"{prefix}_{phase}_{name}_ms": float(np.quantile(chosen, q))
-                if len(chosen) >= LEAST_PROBES[name]
-                else None
-                for name, q in QUANTILES.items()
-            }
+    for name, chosen in _latencies_by_phase(seen).items():
+        known = np.quantile(chosen, list(QUANTILES.values()), method="median_unbiased") if len(chosen) else chosen
+        found |= {
+            f"{name}_{quantile}_ms": float(known[place]) if len(chosen) >= LEAST_PROBES[quantile] else None
+            for place, quantile in enumerate(QUANTILES)
+        }
     return found
+
+
+def _independent(seen: _Seen) -> dict[str, float]:
+    return {name: effective_size(np.log(chosen + 0.001)) for name, chosen in _latencies_by_phase(seen).items()}
+
+
+def _latencies_by_phase(seen: _Seen) -> dict[str, NDArray[np.float64]]:
+    """Return latencies in ms, in order of schedule."""
+    return {
+        f"{prefix}_{phase}": seen.latency[kind & seen.in_phase(phase)] / 1e3
+        for prefix, kind in (("latency", seen.good), ("failure_latency", ~seen.good))
+        for phase in PHASES
+    }
+
+
+def effective_size(series: NDArray[np.float64]) -> float:
+    """Return how many independent values the correlated `series` is worth, when it comes to its mean.
+
+    It is n / τ with the integrated autocorrelation time τ, summed up to the first pair of lags whose sum is negative
+    (Geyer 1992, *Statistical Science* 7:473, initial positive sequence), and never more than n. A long series is
+    first averaged in blocks, which leaves the variance of its mean as it is.
+
+    >>> bool(effective_size(np.random.default_rng(1).standard_normal(1000)) > 800)
+    True
+    >>> bool(effective_size(np.random.default_rng(1).standard_normal(1000).cumsum()) < 20)
+    True
+    """
+    n = len(series)
+    if n < _SHORTEST_SERIES or np.ptp(series) <= 1e-9:
+        return float(n)
+    size = -(-n // _LONGEST_SERIES)
+    blocks = series[: n - n % size].reshape(-1, size).mean(axis=1)
+    count, deviations = len(blocks), blocks - blocks.mean()
+    length = next_fast_len(2 * count, real=True)
+    products = np.fft.irfft(np.abs(np.fft.rfft(deviations, length)) ** 2, length)[:count]
+    pairs = products[: count - count % 2].reshape(-1, 2).sum(axis=1)
+    negative = np.flatnonzero(pairs < 0)
+    of_mean = (2 * float(pairs[: negative[0] if len(negative) else None].sum()) - float(products[0])) / count**2
+    return min(float(n), float(series.var()) / of_mean) if of_mean > 0 else float(n)
 
 
 def _difference(later: float | None, earlier: float | None) -> float | None:

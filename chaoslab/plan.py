@@ -107,8 +107,9 @@ def probe_url(target: str, endpoint: str) -> str:
     try:
         parts = urlsplit(target)
         port = parts.port
-    except ValueError as error:
-        raise UsageError(f"--target {target!r} is not a URL: {error}") from error
+    except ValueError:
+        # Its own words would quote a part of the URL, which may be one of a password.
+        raise UsageError(f"--target {target!r} is not a URL: its host or its port cannot be read") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise UsageError(f"--target {target!r} is not accepted; accepted: http://HOST[:PORT] or https://HOST[:PORT]")
     return target if parts.path not in ("", "/") or parts.query else urljoin(target, endpoint)

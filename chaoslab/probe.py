@@ -176,7 +176,7 @@ class Prober(Instrument):
         """Start a prober; it probes as soon as it is ready.
 
         Raises:
-            OSError: no process can be started.
+            ChaoslabError: no process can be started.
         """
         return cls(spec)
 
@@ -272,8 +272,9 @@ def _split(url: str) -> SplitResult:
         usable = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
         # An unusable label (empty, too long) would else show only when the name is looked up.
         (parts.hostname or "").encode("idna")
-    except ValueError as error:
-        raise UsageError(f"the URL to probe is not accepted: {error}") from error
+    except ValueError:
+        # Its own words would quote a part of the URL, which may be one of a password.
+        raise UsageError("the URL to probe is not accepted: its host or its port cannot be read") from None
     if not usable:
         shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         raise UsageError(

@@ -7,6 +7,7 @@ The phase of a probe is never stored: it is derived from the events (`store.Camp
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -153,5 +154,18 @@ class Dose:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Dose:
-        """Return the dose that `as_dict` wrote."""
-        return cls(**{name: value for name, value in fields.items() if name != "ok"})
+        """Return the dose that `as_dict` wrote.
+
+        Raises:
+            TypeError, ValueError: they are not the fields of a dose.
+        """
+        dose = cls(**{name: value for name, value in fields.items() if name != "ok"})
+        for name in ("quantity", "unit", "how", "mechanism"):
+            if not isinstance(getattr(dose, name), str):
+                raise ValueError(f"{name} of a dose is {getattr(dose, name)!r}")
+        for name in ("asked", "delivered", "low", "high"):
+            value = getattr(dose, name)
+            known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not known and (name != "delivered" or value is not None):
+                raise ValueError(f"{name} of a dose is {value!r}")
+        return dose

@@ -104,7 +104,7 @@ class ResourceSampler(Instrument):
         """Start a sampler.
 
         Raises:
-            OSError: no process can be started.
+            ChaoslabError: no process can be started.
         """
         return cls(spec)
 

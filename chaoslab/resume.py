@@ -9,16 +9,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from chaoslab import store
+from chaoslab import store, trust
+from chaoslab.agent.processes import boot_id
 from chaoslab.description import digest
 from chaoslab.errors import CampaignFolderError, UsageError
-from chaoslab.experiment import Prepared, Request, Session, prepare
-from chaoslab.journal import JOURNAL_FILE, Journal, boot_id
+from chaoslab.experiment import DEFAULT_RATE_HZ, Prepared, Request, Session, prepare
+from chaoslab.journal import JOURNAL_FILE, Journal
 from chaoslab.plan import redacted
 from chaoslab.records import RunState
 from chaoslab.scenario import Scenario
-from chaoslab.scenario_file import load
+from chaoslab.scenario_file import load_with_digest
+from chaoslab.undo import unreadable
 
+_NEEDED: Final = ("anchor", "configuration", "target", "repeats", "duration_scale", "probe", "seed", "order")
 _TO_REPEAT: Final = (RunState.BROKEN, RunState.ABORTED)
 
 
@@ -64,7 +67,10 @@ def resume(
     runs, repetitions = _rest(campaign, request)
     if not runs:
         raise UsageError(f"{folder} has nothing left to run: every run is finished")
-    prepared = prepare(replace(request, confirmed=confirmed, allow_commands=allow_commands))
+    prepared = prepare(replace(request, confirmed=confirmed, allow_commands=allow_commands or request.allow_commands))
+    for index, (scenario, repeat) in runs.items():
+        key = store.RunKey(campaign=campaign.name, scenario=scenario.name, repeat=repeat, index=index)
+        store.require_unrecorded(folder, key)
     known = {planned.scenario.name: planned for planned in prepared.plan.runs}
     planned = tuple(
         replace(known[scenario.name], repeat=repeat, index=index) for index, (scenario, repeat) in runs.items()
@@ -104,7 +110,7 @@ def proceed(resumption: Resumption, session: Session) -> None:
             resumed_at=[*campaign.meta.get("resumed_at", []), datetime.now(UTC).isoformat()],
             resumed_runs=[[run.scenario.name, run.repeat] for run in prepared.plan.runs],
         )
-        session.journal.attach(folder)
+        session.journal.attach(folder, secrets=prepared.request.file.safety.secrets)
     except OSError as error:
         raise CampaignFolderError(f"{folder} cannot be written: {error.strerror or error}") from error
 
@@ -112,34 +118,46 @@ def proceed(resumption: Resumption, session: Session) -> None:
 def _require_rest(campaign: store.Campaign) -> None:
     """See that the campaign is not under way, and that nothing of it waits to be undone."""
     journal = Journal(campaign.path / JOURNAL_FILE)
-    if journal.path.exists() and campaign.meta.get("status") == "running" and journal.owner_alive:
+    if campaign.meta.get("status") == "running" and journal.owner_alive:
         raise CampaignFolderError(f"{campaign.path} is still under way: a campaign can be resumed once it has stopped")
     left = [found.step.name for found in journal.open_steps()]
     if left:
         raise CampaignFolderError(f"{campaign.path} has left something behind ({', '.join(left)}): `chaoslab recover`")
+    if problem := unreadable(journal):
+        raise CampaignFolderError(f"{campaign.path} may have left something behind: {problem}")
 
 
 def _request(campaign: store.Campaign, target: str | None, config: Path | None) -> Request:
     meta = campaign.meta
+    missing = [name for name in _NEEDED if meta.get(name) is None]
+    if missing:
+        raise CampaignFolderError(
+            f"{campaign.path / store.CAMPAIGN_FILE} lacks the key {missing[0]!r}, without which nothing can be resumed"
+        )
     source = config or Path(meta["configuration"]["path"])
-    file = load(source)
+    file, content_digest = load_with_digest(source)
     if digest(file) != meta["configuration"]["sha256"]:
         raise UsageError(
             f"{source} says something else than the scenario file of the campaign; give that one with --config"
         )
     if target is not None and redacted(target) != meta["target"]:
         raise UsageError(f"--target is {redacted(target)}, but the campaign's is {meta['target']}")
+    if target is None and meta.get("target_withheld"):
+        raise UsageError(
+            f"the secrets in the URL of the target, {meta['target']}, are not on record: give all of it with --target"
+        )
     return Request(
         file=file,
         source=source,
         scenarios=tuple(file.scenario(entry["name"]) for entry in meta["scenarios"]),
         target=target or meta["target"],
-        environment=meta["environment"],
+        environment=meta.get("environment"),
         repeats=meta["repeats"],
         duration_scale=meta["duration_scale"],
-        rate_hz=meta["probe"]["rate_hz"],
+        rate_hz=meta["probe"].get("rate_hz") or DEFAULT_RATE_HZ,
         seed=meta["seed"],
-        notes=meta["notes"],
+        allow_commands=trust.allows(source, content_digest),
+        notes=meta.get("notes", {}),
     )
 
 

@@ -23,6 +23,7 @@ from chaoslab.journal import Journal, Phase, now_us
 from chaoslab.plan import Plan, PlannedRun
 from chaoslab.probe import Prober, ProbeSpec
 from chaoslab.records import Event, RunState
+from chaoslab.redaction import redact, redact_document
 from chaoslab.resources import ResourceSampler, SamplerSpec
 from chaoslab.scenario import AbortConditions
 from chaoslab.store import PartWriter, RunKey
@@ -104,7 +105,7 @@ def run_campaign(laboratory: Laboratory) -> None:
 
 
 class _EventLog:
-    """Events of one run, each on disk before the next thing happens.
+    """Events of one run, without secrets, each on disk before the next thing happens.
 
     A disk that is full must not keep a fault from being undone: `add` never raises, `check` does.
     """
@@ -117,8 +118,15 @@ class _EventLog:
 
     def add(self, event: Event, step: str = "", *, at_us: int | None = None, **detail: Any) -> None:
         at = (now_us() if at_us is None else at_us) - self._anchor_us
+        shown = redact_document(detail) | {key: detail[key] for key in ("state",) if key in detail}
+        row: dict[str, list[Any]] = {
+            "at_us": [at],
+            "event": [event],
+            "step": [redact(step)],
+            "detail": [json.dumps(shown)],
+        }
         try:
-            self._parts.write({"at_us": [at], "event": [event], "step": [step], "detail": [json.dumps(detail)]})
+            self._parts.write(row)
         except OSError as error:
             self._failure = error
 
@@ -187,7 +195,10 @@ class _Execution:
             return
         journal.intend(self._key.slug, route.step)
         try:
-            host.hold(route.step.do, token=route.step.token)
+            try:
+                host.hold(route.step.do, token=route.step.token)
+            except OSError as error:
+                raise NotDelivered(f"{route.step.name}: it cannot be started: {error.strerror}") from error
             self._until_open(route)
             journal.append(Phase.DONE, run=self._key.slug, step=route.step.name)
             self._route = route

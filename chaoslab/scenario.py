@@ -6,6 +6,7 @@ these values from YAML.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ def parse_size(value: object) -> object:
     268435456
     """
     if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
-        return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+        size = float(match[1]) * _SIZE_UNITS[match[2].upper()]
+        return int(size) if math.isfinite(size) else size
     return value
 
 
@@ -241,7 +243,9 @@ class Monitoring(_Model):
 class AbortProbe(_Model):
     """A command of the user's that says whether the fault may go on."""
 
-    command: Command = Field(description="argv that exits 0 while all is well; needs --allow-commands")
+    command: Command = Field(
+        description="argv that exits 0 while all is well; needs --allow-commands or a trusted file"
+    )
     interval: Seconds = Field(default=2.0, description="seconds between two of its starts")
     timeout: Seconds = Field(default=5.0, description="one that takes longer stops the fault too")
 
@@ -276,6 +280,9 @@ class Safety(_Model):
     )
     require_confirmation: bool | tuple[str, ...] = Field(
         default=False, description="true, or the types that need --yes"
+    )
+    secrets: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...] = Field(
+        default=(), description="environment variables whose values are hidden in every record, log and report"
     )
     auto_rollback: bool = Field(default=True, description="kept for the record; everything is always reverted")
 

@@ -5,32 +5,59 @@ Whatever is not known is an error that names file and line, what was found, what
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Final, Union
 
 import yaml
 from pydantic import Field, ValidationError, create_model
 
+from chaoslab import trust
 from chaoslab.errors import ScenarioFileError, nearest
 from chaoslab.faults import failure_types
+from chaoslab.redaction import learn, redact
 from chaoslab.scenario import Combined, ScenarioFile
+
+LONGEST: Final = 256 * 1024
+"""Characters that a scenario file may have."""
+
+_DEEPEST: Final = 50
+_MOST_NODES: Final = 50_000
+_LONGEST_NUMBER: Final = 100
+_MOST_PROBLEMS: Final = 100
+_TOO_DEEP: Final = f"nested more than {_DEEPEST} levels deep"
 
 
 def load(path: Path) -> ScenarioFile:
     """Read the scenario file at `path`.
 
     Raises:
+        ScenarioFileError: as for `load_with_digest`.
+    """
+    return load_with_digest(path)[0]
+
+
+def load_with_digest(path: Path) -> tuple[ScenarioFile, str]:
+    """Read the scenario file at `path`, and what its bytes are known by in `trust`.
+
+    Raises:
         ScenarioFileError: the file cannot be read, is not YAML, or holds something that is not accepted; the
             message has a line for each fault: file, line, what was found, what is accepted.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        if path.exists() and not path.is_file():
+            raise ScenarioFileError(f"{path}: cannot be read: it is not a file")
+        content = path.read_bytes()
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ScenarioFileError(f"{path}:{line}: not text in UTF-8: {error.reason}") from error
+    except OSError as error:
         raise ScenarioFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    return parse(text, source=str(path))
+    return parse(text, source=str(path)), trust.digest(content)
 
 
 def parse(text: str, *, source: str = "<text>") -> ScenarioFile:
@@ -39,31 +66,54 @@ def parse(text: str, *, source: str = "<text>") -> ScenarioFile:
     Raises:
         ScenarioFileError: as for `load`.
     """
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error) or type(error).__name__
-        raise ScenarioFileError(f"{source}{line}: not valid YAML: {problem}") from error
+    if len(text) > LONGEST:
+        raise ScenarioFileError(f"{source}: {len(text)} characters long; accepted: up to {LONGEST}")
+    root, document = _compose(text, source)
     if not isinstance(document, dict) or root is None:
         found = "nothing" if document is None else type(document).__name__
         accepted = ", ".join(ScenarioFile.model_fields)
         raise ScenarioFileError(
             f"{source}:1: a mapping is expected at the top, found {found}; accepted keys: {accepted}"
         )
-    problems = _duplicates(root)
+    learn(document)
+    problems, untold = _duplicates(root), 0
     if not problems:
         try:
             file = _model().model_validate(document)
         except ValidationError as error:
-            problems = [_explain(fault, root) for fault in error.errors()]
+            faults = error.errors()
+            problems = [_explain(fault, root) for fault in faults[:_MOST_PROBLEMS]]
+            untold = len(faults) - len(problems)
         else:
             problems = _undefined_names(file, root)
     if problems:
-        raise ScenarioFileError("\n".join(f"{source}:{line}: {text}" for line, text in sorted(set(problems))))
+        lines = [f"{source}:{line}: {text}" for line, text in sorted(set(problems))]
+        untold += len(lines[_MOST_PROBLEMS:])
+        more = [f"{source}: and {untold} more"] if untold else []
+        raise ScenarioFileError("\n".join(lines[:_MOST_PROBLEMS] + more))
     return file
+
+
+def _compose(text: str, source: str) -> tuple[yaml.Node | None, Any]:
+    """Return the YAML document that `text` is, as nodes with their lines and as values; None for an empty one."""
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        if root is None:
+            return None, None
+        if excess := _excess(root):
+            raise ScenarioFileError(f"{source}:{excess[0]}: {excess[1]}")
+        # Making values of them rewrites nodes that merge others (`<<`), and their lines with it.
+        return root, loader.construct_document(copy.deepcopy(root))
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise ScenarioFileError(f"{source}:{line}: not valid YAML: {error.reason}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        raise ScenarioFileError(f"{source}:{mark.line + 1 if mark else 1}: not valid YAML: {problem}") from error
+    except RecursionError as error:
+        raise ScenarioFileError(f"{source}:{loader.line + 1}: {_TOO_DEEP}") from error
 
 
 @cache
@@ -96,6 +146,53 @@ _Problem = tuple[int, str]
 
 def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML; a value that Python refuses (a month 13) is an error with its line."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError) as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
+
+
+def _excess(root: yaml.Node) -> _Problem | None:
+    """Return what would not stay bounded once aliases are followed: depth, size, numbers; or what no text may hold."""
+    sizes: dict[int, int] = {}
+    path: dict[int, None] = {}
+
+    def visit(node: yaml.Node) -> _Problem | None:
+        if id(node) in path:
+            return _line(node), "an alias that leads back to what it stands in"
+        if id(node) in sizes:
+            return None
+        if len(path) > _DEEPEST:
+            return _line(node), _TOO_DEEP
+        if isinstance(node, yaml.ScalarNode):
+            sizes[id(node)] = 1
+            return _scalar_excess(node)
+        inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        path[id(node)] = None
+        for part in inner:
+            if found := visit(part):
+                return found
+        del path[id(node)]
+        sizes[id(node)] = 1 + sum(sizes[id(part)] for part in inner)
+        if sizes[id(node)] > _MOST_NODES:
+            return _line(node), f"with its aliases followed this holds more than {_MOST_NODES} values"
+        return None
+
+    return visit(root)
+
+
+def _scalar_excess(node: yaml.ScalarNode) -> _Problem | None:
+    if "\0" in node.value:
+        return _line(node), "a text with a NUL character, which no program can be given"
+    if node.tag.rpartition(":")[2] in ("int", "float") and len(node.value) > _LONGEST_NUMBER:
+        return _line(node), f"a number of {len(node.value)} characters; accepted: up to {_LONGEST_NUMBER}"
+    return None
 
 
 def _duplicates(node: yaml.Node) -> list[_Problem]:
@@ -204,7 +301,7 @@ def _key_line(root: yaml.Node, location: Sequence[int | str]) -> int:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = redact(repr(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -241,12 +338,10 @@ def _undefined_names(file: ScenarioFile, root: yaml.Node) -> list[_Problem]:
         for index, scenario in enumerate(file.scenarios)
         if scenario.offset
     ]
-    problems += [
-        (
-            _line(_find(root, ("scenarios", index))[0]),
-            f"a second scenario is called {name!r}; names must differ",
-        )
-        for index, name in enumerate(names)
-        if name.lower() in {earlier.lower() for earlier in names[:index]}
-    ]
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name.lower() in seen:
+            where = _line(_find(root, ("scenarios", index))[0])
+            problems.append((where, f"a second scenario is called {name!r}; names must differ"))
+        seen.add(name.lower())
     return problems

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,19 +19,27 @@ import platformdirs
 from chaoslab.errors import ChaoslabError
 
 STATE_VARIABLE: Final = "CHAOSLAB_STATE_DIR"
+_PRIVATE: Final = 0o700
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
+def place(name: str) -> Path:
+    """Return where the folder `name` of this user's state on this machine is; it need not be there."""
+    base = os.environ.get(STATE_VARIABLE)
+    return (Path(base) if base else platformdirs.user_state_path("chaoslab")) / name
+
+
 def folder(name: str) -> Path:
-    """Return the folder `name` of this user's state on this machine, made if need be (mode 0700).
+    """Return the folder `name` of this user's state on this machine, made if need be; nobody else may enter it (0700).
 
     Raises:
         ChaoslabError: it cannot be made.
     """
-    base = os.environ.get(STATE_VARIABLE)
-    path = (Path(base) if base else platformdirs.user_state_path("chaoslab")) / name
+    path = place(name)
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if stat.S_IMODE(path.stat().st_mode) != _PRIVATE:
+            path.chmod(_PRIVATE)
     except OSError as error:
         raise ChaoslabError(
             f"the state folder {path} cannot be made: {error.strerror}; set {STATE_VARIABLE} to one that can"
@@ -67,12 +76,12 @@ def _file(url: str) -> Path:
     parts = urlsplit(url)
     port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
     host = "127.0.0.1" if parts.hostname in ("localhost", "::1", None) else parts.hostname
-    return folder("targets") / f"{host}-{port}.json"
+    return place("targets") / f"{host}-{port}.json"
 
 
 def publish(target: Target) -> None:
     """Make `target` known to every chaoslab command of this user, in one piece."""
-    path = _file(target.url)
+    path = folder("targets") / _file(target.url).name
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(asdict(target)), encoding="utf-8")
     temporary.replace(path)
@@ -87,7 +96,7 @@ def find(url: str) -> Target | None:
     """Return what the service at `url` published, or None."""
     try:
         fields: dict[str, Any] = json.loads(_file(url).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     database = fields.pop("database")
     control = None

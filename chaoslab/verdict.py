@@ -70,13 +70,14 @@ def judge(scenario: str, slo: Slo, estimate: Estimate, *, nothing_to_see: str = 
     if estimate.low is None or estimate.high is None:
         return answer("inconclusive", estimate.reason or "no interval")
     bounds = f"{interval(estimate)} {estimate.unit}"
+    doubt = "" if estimate.trusted else f" ({estimate.reason})"
     right, wrong = _sides(slo, estimate.low, estimate.high)
     if estimate.censored and not wrong:
         return answer("inconclusive", f"{estimate.reason}, and its interval {bounds} does not lie above {limit}")
     if right:
-        return answer("pass", f"the whole interval {bounds} is {_side(slo)} {limit}")
+        return answer("pass", f"the whole interval {bounds} is {_side(slo)} {limit}{doubt}")
     if wrong:
-        return answer("fail", f"the whole interval {bounds} is {_other_side(slo)} {limit}")
+        return answer("fail", f"the whole interval {bounds} is {_other_side(slo)} {limit}{doubt}")
     repeats = repeats_to_clear(estimate, slo.threshold)
     outlook = (
         f"{plural(repeats, 'run')} would settle it if centre and spread stay as they are"

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from chaoslab import targets
+from chaoslab import redaction, targets, trust
 
 
 @pytest.fixture(autouse=True)
 def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A state folder of the test's own, so that no test sees another's journals or the user's."""
+    """A state folder of the test's own, so that no test sees another's journals, trust or secrets, or the user's."""
     folder = tmp_path_factory.mktemp("state")
     monkeypatch.setenv(targets.STATE_VARIABLE, str(folder))
+    monkeypatch.setenv(trust.CONFIG_VARIABLE, str(folder / "configuration"))
+    monkeypatch.setattr(redaction, "_known", set())
     return folder
 
 

@@ -85,6 +85,7 @@ def _run(repeat: int, outage: float, rng: Rng) -> RunMetrics:
         latency={},
         latency_degradation_ms=p95 - rng.lognormal(np.log(20.0), 0.1),
         host={},
+        independent={},
     )
 
 

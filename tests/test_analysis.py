@@ -359,10 +359,13 @@ def test_a_scenario_that_the_campaign_does_not_name_is_refused(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("meta", "message"),
     [
-        ({"slos": [{"metric": "mttr_seconds"}]}, "'slos' must be a list"),
-        ({"slos": [{"metric": "mtr", "threshold": 1, "comparison": "<=", "unit": "s"}]}, "'mtr' '<=' is not known"),
-        ({"scenarios": None}, "'scenarios' must be a list"),
-        ({"scenarios": [{"name": "A"}]}, "'scenarios' must be a list"),
+        ({"slos": [{"metric": "mttr_seconds"}]}, r"the key 'slos\[0\].threshold' is missing"),
+        (
+            {"slos": [{"metric": "mtr", "threshold": 1, "comparison": "<=", "unit": "s"}]},
+            r"slos\[0\].metric is 'mtr': input should be 'mttr_",
+        ),
+        ({"scenarios": None}, "scenarios is None: input should be a valid list"),
+        ({"scenarios": [{"name": "A"}], "order": []}, r"the key 'scenarios\[0\].type' is missing"),
         ({"required_health_checks": 0}, "required_health_checks is 0"),
     ],
 )

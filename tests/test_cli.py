@@ -17,6 +17,7 @@ import yaml
 from chaoslab import share, store
 from chaoslab.cli import main
 from chaoslab.journal import Journal
+from tests.journals import disown
 from tests.test_journal import touching
 
 NOBODY = "http://127.0.0.1:9"
@@ -55,12 +56,12 @@ def sick() -> Iterator[str]:
 def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert chaoslab("--help") == 0
     text = capsys.readouterr().out
-    for name in ("demo", "run", "report", "validate", "scenarios", "doctor", "recover"):
+    for name in ("demo", "run", "report", "validate", "scenarios", "doctor", "recover", "trust"):
         assert f"  {name} " in text
     assert "130, 143, 129" in " ".join(text.split())
 
 
-@pytest.mark.parametrize("command", ["demo", "run", "report", "validate", "scenarios", "doctor", "recover"])
+@pytest.mark.parametrize("command", ["demo", "run", "report", "validate", "scenarios", "doctor", "recover", "trust"])
 def test_every_command_has_help_and_verbose(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert chaoslab(command, "--help") == 0
     assert "--verbose" in capsys.readouterr().out
@@ -149,6 +150,27 @@ def test_a_dry_run_prints_the_commands_and_changes_nothing(
         assert "is a dry run" in capsys.readouterr().err
 
 
+def test_an_output_folder_that_was_open_to_others_is_closed_to_them_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.chmod(0o755)
+    run = ["run", "--target", NOBODY, "--scenario", "Light CPU Stress", "--repeats", "1", "--dry-run"]
+    assert chaoslab(*run, "--output", str(tmp_path)) == 0
+    assert f"{tmp_path} was open to others" in capsys.readouterr().err
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+def test_names_that_a_terminal_would_obey_are_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "f.yml"
+    config.write_text('scenarios: [{name: "[/red]\\e[31mA", type: control, duration: 3}]\n')
+    assert chaoslab("scenarios", "--config", str(config)) == 0
+    assert chaoslab("run", "--target", NOBODY, "--config", str(config), "--dry-run") == 0
+    assert chaoslab("run", "--target", NOBODY, "--config", str(config), "--scenario", "B") == 2
+    printed = "".join(capsys.readouterr())
+    assert printed.count("[/red]") == 5
+    assert "\x1b" not in printed
+
+
 def test_scenarios_lists_checks_and_describes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert chaoslab("scenarios") == 0
     assert "Database Extended Outage" in capsys.readouterr().out
@@ -173,8 +195,8 @@ def test_doctor_says_for_every_type_what_can_be_injected_here(capsys: pytest.Cap
 def leftover(path: Path, undo: tuple[str, ...] | None = None) -> Journal:
     """A journal whose owner is dead, with one step still open."""
     journal = Journal.create(f"dead-{path.name}")
-    journal.path.write_text(journal.path.read_text().replace('"start_ticks": ', '"start_ticks": 1'))
     journal.intend("r", touching(path, undo_argv=undo))
+    disown(journal)
     path.touch()
     return journal
 

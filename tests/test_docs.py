@@ -11,12 +11,13 @@ import chaoslab
 from chaoslab.faults import failure_types
 from chaoslab.scenario_file import parse
 
-PAGE = (Path(chaoslab.__file__).parents[1] / "docs" / "faults.md").read_text()
-BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+DOCS = Path(chaoslab.__file__).parents[1] / "docs"
+PAGE = (DOCS / "faults.md").read_text()
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE + (DOCS / "safety.md").read_text(), re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[1].partition(":")[2].strip())
-def test_every_scenario_on_the_page_of_faults_is_accepted(block: str) -> None:
+def test_every_scenario_on_the_pages_is_accepted(block: str) -> None:
     assert parse(block).scenarios
 
 

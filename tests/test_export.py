@@ -148,6 +148,7 @@ def test_a_campaign_that_stopped_is_said_to_have_stopped(tmp_path: Path, status:
 
 def test_provenance_is_complete(failing: Analysis) -> None:
     rows = dict(narrative.provenance(failing))
+    assert rows["May be unseen"] == "what happens in up to 63 % of runs may not have shown in 3 runs (95 % confidence)"
     assert rows["Seed"] == "1"
     assert rows["Probe"] == "http://127.0.0.1:8080/api/health, 10 a second, time-out 2 s"
     assert rows["Order of runs"] == "Light CPU Stress #1, Light CPU Stress #2, Light CPU Stress #3"

@@ -14,19 +14,19 @@ import chaoslab
 PACKAGE = Path(chaoslab.__file__).parent
 
 FLOORS = {
-    0: {"errors"},
-    1: {"agent", "scenario", "records", "intervals", "targets", "share", "wording"},
+    0: {"errors", "redaction"},
+    1: {"agent", "scenario", "records", "intervals", "targets", "share", "trust", "wording"},
     2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
-    | {"probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument"}
-    | {"effects"},
+    | {"probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument", "journal_lines"}
+    | {"campaign_file", "drift", "effects"},
     3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"}
     | {"changes", "answers", "comparability", "caveats", "comparison", "forest"},
-    4: {"progress", "description", "experiment", "resume", "report", "export", "baselines"},
+    4: {"study", "progress", "description", "experiment", "resume", "report", "export", "baselines"},
     5: {"cli", "demo", "__main__"},
 }
-ANALYSIS = {"metrics", "plots", "verdict", "analysis", "report", "export"}
+ANALYSIS = {"metrics", "drift", "plots", "verdict", "analysis", "study", "report", "export"}
 ANALYSIS |= {"effects", "changes", "answers", "comparability", "caveats", "comparison", "forest", "baselines"}
-EXPERIMENT = ({"agent"} | FLOORS[2] | FLOORS[3] | FLOORS[4]) - ANALYSIS - {"store"}
+EXPERIMENT = ({"agent"} | FLOORS[2] | FLOORS[3] | FLOORS[4]) - ANALYSIS - {"store", "campaign_file"}
 
 
 def room(module: str) -> str:

@@ -13,11 +13,14 @@ from chaoslab.intervals import (
     GEOMETRIC_T,
     KORN_GRAUBARD,
     LOGIT_T,
+    ORDER_STATISTICS,
+    STRETCH,
     Estimate,
     kaplan_meier_mean,
     korn_graubard,
     mean_difference,
     mean_log,
+    median,
     not_measured,
     proportion,
     repeats_to_clear,
@@ -164,7 +167,68 @@ def test_a_share_is_estimated_on_the_logit_scale() -> None:
     assert estimate.method == LOGIT_T
     assert estimate.spread == pytest.approx(error * math.sqrt(3))
     assert estimate.low == pytest.approx(100 / (1 + math.exp(-(math.log(0.06 / 0.94) - reach))))
-    assert estimate.high == pytest.approx(100 / (1 + math.exp(-(math.log(0.06 / 0.94) + reach))))
+    assert estimate.high == pytest.approx(100 / (1 + math.exp(-(math.log(0.06 / 0.94) + STRETCH * reach))))
+
+
+def test_availability_is_the_mirror_image_of_its_complement() -> None:
+    down = proportion([3, 9, 6], [100, 100, 100], trials=300)
+    up = proportion([97, 91, 94], [100, 100, 100], trials=300)
+
+    assert (up.low, up.high) == pytest.approx((100 - (down.high or 0), 100 - (down.low or 0)))
+
+
+def test_the_bounds_of_a_median_are_order_statistics_where_their_confidence_is_the_level() -> None:
+    """Of 6 runs the smallest and the largest hold the median with 1 − 2⁻⁵; scipy's interval is that of whole ranks."""
+    times = [3.0, 9.0, 4.0, 5.0, 7.0, 6.0]
+    exact = median(times, [False] * 6, level=1 - 2**-5)
+    whole = stats.quantile_test(times, q=0.0, p=0.5).confidence_interval(1 - 2**-5 - 1e-9)
+
+    assert (exact.value, exact.low, exact.high) == pytest.approx((5.5, 3.0, 9.0))
+    assert (exact.low, exact.high) == (whole.low, whole.high)
+    assert exact.method == ORDER_STATISTICS
+
+
+def test_the_bounds_of_a_median_are_interpolated_as_published() -> None:
+    """Hettmansperger & Sheather 1986, equation 5: λ = (n − d)·I / (d + (n − 2d)·I)."""
+    times = np.arange(1.0, 11.0)
+    outer, inner = 1 - 2 * stats.binom.cdf([1, 2], 10, 0.5)  # 97.85 % and 89.06 %, for d = 2 and 3
+    part = (outer - 0.95) / (outer - inner)
+    share = 8 * part / (2 + 6 * part)
+
+    estimate = median(times, [False] * 10)
+
+    assert (estimate.low, estimate.high) == pytest.approx((2 + share, 9 - share))
+
+
+@pytest.mark.parametrize("runs", [3, 4])
+def test_few_runs_give_no_interval_of_a_median(runs: int) -> None:
+    estimate = median([3.0, 5.0, 4.0, 6.0][:runs], [False] * runs)
+
+    assert estimate.value is not None
+    assert (estimate.low, estimate.high) == (None, None)
+    assert estimate.reason == f"{runs} runs: an interval of a median needs at least 5"
+
+
+def test_censored_times_open_the_interval_of_a_median_upwards() -> None:
+    estimate = median([3.0, 4.0, 5.0, 6.0, 30.0, 30.0], [False] * 4 + [True] * 2)
+
+    assert estimate.value == pytest.approx(5.5)
+    assert estimate.low is not None
+    assert estimate.high is None
+
+
+def test_where_half_of_the_runs_saw_no_end_there_is_no_median() -> None:
+    estimate = median([3.0, 4.0, 30.0, 30.0], [False, False, True, True])
+
+    assert estimate.value is None
+    assert estimate.reason == "no recovery within 30 s in half of the runs or more"
+
+
+def test_what_no_run_showed_may_still_happen() -> None:
+    estimate = mean_difference([5.0, 7.0, 9.0], unit="ms")
+
+    assert estimate.unseen_percent == pytest.approx(63.2, abs=0.05)
+    assert not_measured("no probe", unit="s").unseen_percent is None
 
 
 def test_when_no_run_recovered_there_is_no_number() -> None:
@@ -241,8 +305,9 @@ def test_repeats_to_clear_counts_on_the_scale_of_the_estimate() -> None:
     assert runs is not None
     assert estimate.spread is not None
 
-    assert stats.t.ppf(0.975, runs - 1) * estimate.spread / math.sqrt(runs) < distance
-    assert stats.t.ppf(0.975, runs - 2) * estimate.spread / math.sqrt(runs - 1) >= distance
+    reach = STRETCH * estimate.spread
+    assert stats.t.ppf(0.975, runs - 1) * reach / math.sqrt(runs) < distance
+    assert stats.t.ppf(0.975, runs - 2) * reach / math.sqrt(runs - 1) >= distance
 
 
 def test_without_failures_more_runs_clear_a_threshold_by_more_probes() -> None:

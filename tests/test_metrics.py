@@ -246,6 +246,23 @@ def test_slow_successes_are_no_recovery(tmp_path: Path) -> None:
     assert found.first_success.seconds == pytest.approx(0.08)
 
 
+def test_an_answer_that_was_under_way_when_the_service_was_killed_is_no_first_success(tmp_path: Path) -> None:
+    """The kill at 8.005 s catches the probe of 8.0 s, whose answer of 20 ms is read all the same."""
+    rows = make_run(down=[(8.01, 10.0)], fault_over=8.005, jitter_ms=0)
+
+    found = measured(tmp_path, rows)
+
+    assert found.first_success.seconds == pytest.approx(10.02 - 8.005)
+
+
+def test_an_answer_that_a_frozen_service_owed_is_its_first_success(tmp_path: Path) -> None:
+    rows = make_run(frozen=[(13.0, 15.0)], fault_over=15.0, jitter_ms=0)
+
+    found = measured(tmp_path, rows)
+
+    assert found.first_success.seconds == pytest.approx(0.02)
+
+
 def test_a_recovery_that_never_came_is_censored_at_the_end_of_the_run(tmp_path: Path) -> None:
     found = measured(tmp_path, make_run(latency_ms=(20.0, 20.0, 300.0)))
 
@@ -301,13 +318,15 @@ def test_a_quantile_of_too_few_probes_is_not_measured_because_it_would_be_the_sl
     assert twenty["latency_injection_p99_ms"] is None
 
 
-def test_quantiles_are_numpys(tmp_path: Path) -> None:
+def test_quantiles_are_numpys_median_unbiased_ones(tmp_path: Path) -> None:
     rows = make_run(jitter_ms=40.0)
     injection = np.array(rows.probes["latency_us"][50:150]) / 1e3
 
     found = measured(tmp_path, rows)
 
-    assert found.latency["latency_injection_p95_ms"] == pytest.approx(float(np.quantile(injection, 0.95)))
+    assert found.latency["latency_injection_p95_ms"] == pytest.approx(
+        float(np.quantile(injection, 0.95, method="median_unbiased"))
+    )
 
 
 def test_without_a_success_in_the_injection_there_is_no_degradation(tmp_path: Path) -> None:

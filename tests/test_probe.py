@@ -7,8 +7,10 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from chaoslab import probe
@@ -68,8 +71,8 @@ def now_us(prober_spec: ProbeSpec) -> int:
     return (time.monotonic_ns() - prober_spec.anchor_ns) // 1000
 
 
-def part_count(folder: Path) -> int:
-    return len(list((folder / "probes" / KEY.slug).glob("*.parquet")))
+def recorded(folder: Path) -> int:
+    return sum(pq.read_metadata(part).num_rows for part in (folder / "probes" / KEY.slug).glob("*.parquet"))
 
 
 def test_every_instant_is_kept_and_every_probe_has_its_row(service: Service, tmp_path: Path) -> None:
@@ -248,11 +251,46 @@ def test_a_probe_without_a_free_connection_is_unsent() -> None:
     assert ended == [(2, ErrorKind.UNSENT), (0, None), (1, None)]
 
 
+def test_a_name_server_that_is_silent_has_a_few_lookups_waiting_however_many_probes_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer, asked, ended = threading.Event(), [], []
+    known = socket.getaddrinfo("127.0.0.1", 1, type=socket.SOCK_STREAM)
+
+    def silent(*_: object, **__: object) -> object:
+        asked.append(time.monotonic())
+        answer.wait()
+        return known
+
+    async def ask() -> None:
+        transport = HttpTransport(
+            "http://shop.test:1/", connections=300, success={200}, finish=lambda _, __, error: ended.append(error)
+        )
+        probes = [Probe(seq, scheduled_ns=0, sent_ns=0, expires_ns=0) for seq in range(250)]
+        for given_up in probes[:200]:
+            transport.send(given_up)
+            await asyncio.sleep(0.01)
+            assert given_up.carrier is not None
+            given_up.carrier.cancel()
+        for patient in probes[200:]:
+            transport.send(patient)
+        await asyncio.sleep(0.1)
+        answer.set()
+        while len(ended) < 50:
+            await asyncio.sleep(0.01)
+        transport.close()
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    asyncio.run(ask())
+    assert 2 <= len(asked) <= 4
+    assert set(ended) == {ErrorKind.REFUSED}
+
+
 def test_killing_the_prober_loses_less_than_a_second(service: Service, tmp_path: Path) -> None:
     wanted = spec(tmp_path, service.url("/ok"), rate_hz=100.0)
     with Prober.start(wanted) as prober:
         prober.wait_ready()
-        until(lambda: part_count(tmp_path) >= 2)
+        until(lambda: recorded(tmp_path) >= 80)
         killed_us = now_us(wanted)
         os.kill(prober.pid, signal.SIGKILL)
         until(lambda: not prober.alive)
@@ -316,7 +354,7 @@ def test_rows_that_cannot_be_written_are_reported_and_kept_until_they_can(servic
     parts = tmp_path / "probes" / KEY.slug
     with Prober.start(spec(tmp_path, service.url("/ok"), rate_hz=100.0)) as prober:
         prober.wait_ready()
-        until(lambda: part_count(tmp_path) >= 1)
+        until(lambda: recorded(tmp_path) >= 1)
         shutil.move(parts, tmp_path / "elsewhere")
 
         def reported() -> bool:
@@ -335,7 +373,7 @@ def test_rows_that_cannot_be_written_are_reported_and_kept_until_they_can(servic
 def test_rows_that_are_lost_fail_the_stop_and_leave_what_was_written(service: Service, tmp_path: Path) -> None:
     with Prober.start(spec(tmp_path, service.url("/ok"), rate_hz=100.0)) as prober:
         prober.wait_ready()
-        until(lambda: part_count(tmp_path) >= 1)
+        until(lambda: recorded(tmp_path) >= 1)
         shutil.move(tmp_path / "probes" / KEY.slug, tmp_path / "probes" / "kept")
         with pytest.raises(ChaoslabError, match=r"cannot be (written|joined): No such file or directory"):
             prober.stop()

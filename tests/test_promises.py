@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,12 +28,12 @@ CONFIG = """
 scenarios:
   - name: Outage
     type: database_outage
-    duration: 2
+    duration: {duration:g}
     parameters:
       stop_command: {stop}
       start_command: {start}
       check_command: ["test", "-e", "{file}"]
-phases: {{baseline_seconds: 2, recovery_seconds: 4}}
+phases: {{baseline_seconds: 2, recovery_seconds: {recovery:g}}}
 safety: {{abort_conditions: {{consecutive_failures: 2}}}}
 monitoring: {{health_check: {{interval: 0.5}}}}
 """
@@ -41,18 +42,27 @@ monitoring: {{health_check: {{interval: 0.5}}}}
 class Case:
     """A campaign of one outage whose commands are given, on a part of the machine that is its own."""
 
-    def __init__(self, folder: Path, url: str) -> None:
-        self.up, self.folder, self.state, self._url = folder / "up", folder / "campaign", folder / "state", url
+    def __init__(self, folder: Path, url: str, *, duration: float = 2, recovery: float = 4) -> None:
+        self.up, self.folder, self.state, self.url = folder / "up", folder / "campaign", folder / "state", url
+        self._duration, self._recovery = duration, recovery
         self.up.touch()
 
-    def begin(self, *, stop: list[str] | None = None, start: list[str] | None = None) -> subprocess.Popen[str]:
+    def configure(self, *, stop: list[str] | None = None, start: list[str] | None = None) -> Path:
         config = self.folder.with_suffix(".yml")
         commands = {"stop": stop or ["rm", "-f", str(self.up)], "start": start or ["touch", str(self.up)]}
-        config.write_text(CONFIG.format(file=self.up, **{name: json.dumps(argv) for name, argv in commands.items()}))
-        options = ["--target", self._url, "--config", str(config), "--output", str(self.folder), "--allow-commands"]
+        text = {name: json.dumps(argv) for name, argv in commands.items()}
+        config.write_text(CONFIG.format(file=self.up, duration=self._duration, recovery=self._recovery, **text))
+        return config
+
+    def begin(
+        self, *, stop: list[str] | None = None, start: list[str] | None = None, **streams: Any
+    ) -> subprocess.Popen[str]:
+        config = self.configure(stop=stop, start=start)
+        options = ["--target", self.url, "--config", str(config), "--output", str(self.folder), "--allow-commands"]
         argv = [sys.executable, "-m", "chaoslab", "run", *options, "--repeats", "1"]
         environment = os.environ | {targets.STATE_VARIABLE: str(self.state)}
-        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+        return subprocess.Popen(argv, text=True, env=environment, **pipes)
 
     def is_undone(self) -> bool:
         """Whether the database is up again, and no process is left."""

@@ -64,6 +64,16 @@ def test_a_busy_core_shows(tmp_path: Path) -> None:
     assert rows(tmp_path)["cpu_cores"].quantile(0.7) > 0.7
 
 
+def test_an_instrument_that_cannot_be_started_says_so_and_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = psutil.Process().num_fds()
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(ChaoslabError, match="the resource sampler cannot be started: No such file or directory"):
+        ResourceSampler.start(spec(tmp_path))
+    assert psutil.Process().num_fds() == before
+
+
 def test_a_machine_without_disk_counters_is_sampled_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "disk_io_counters", lambda: None)
     sampler = Sampler(anchor_ns=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from chaoslab import store
+from chaoslab import experiment, store
 from chaoslab.aborts import UserProbe, abort_reason, host_in_danger
+from chaoslab.errors import ChaoslabError
 from chaoslab.hosts import LocalHost
 from chaoslab.probe import Live
 from chaoslab.scenario import AbortConditions, AbortProbe
@@ -208,3 +210,44 @@ def test_a_campaign_has_a_limit_of_its_own(service: Service, tmp_path: Path, sta
     assert running.returncode == 2
     assert "max_total_duration_seconds" in complaint
     assert not folder.exists()
+
+
+def test_a_campaign_that_an_unforeseen_error_ends_is_not_on_record_as_finished(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("out of the blue")
+
+    monkeypatch.setattr("chaoslab.experiment.run_campaign", broken)
+    control = {"target": service.url, "scenarios": ["Control (no fault)"], "output": tmp_path / "campaign"}
+    with pytest.raises(RuntimeError):
+        experiment.run(**control)  # type: ignore[arg-type]
+    assert store.Campaign.open(tmp_path / "campaign").meta["status"] == "failed"
+
+
+def test_an_instrument_that_cannot_be_started_ends_the_campaign_in_one_sentence(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = {"target": service.url, "scenarios": ["Control (no fault)"], "output": tmp_path / "campaign"}
+    monkeypatch.setattr("chaoslab.probe.Prober.module", "no.such.module")
+    with pytest.raises(ChaoslabError, match=r"the prober ended before it was told to: .*no\.such\.module"):
+        experiment.run(**control)  # type: ignore[arg-type]
+    campaign = store.Campaign.open(tmp_path / "campaign")
+    (run,) = campaign.runs
+    assert (campaign.meta["status"], run.state) == ("failed", "aborted")
+    assert "no.such.module" in run.reason
+
+
+def test_a_way_round_that_cannot_be_started_is_a_fault_that_was_not_delivered(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(LocalHost, "hold", no_more)
+    config = tmp_path / "file.yml"
+    config.write_text("scenarios: [{name: Errors, type: http_fault, duration: 1, parameters: {status: 503}}]")
+    campaign = experiment.run(target=service.url, config=config, repeats=1, output=tmp_path / "campaign")
+    (run,) = campaign.runs
+    assert run.state == "not_delivered"
+    assert run.reason.endswith("it cannot be started: Resource temporarily unavailable")

@@ -261,3 +261,13 @@ def test_the_published_schema_accepts_the_shipped_file_and_refuses_an_unknown_ke
     jsonschema.validate(document, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document | {"slo_target": {}}, schema)
+
+
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.system [touch {trace}]", "!!python/name:os.system", "!!python/module:os"]
+)
+def test_yaml_that_would_make_objects_is_refused_and_makes_none(tag: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    with pytest.raises(ScenarioFileError, match=r"f.yml:2: not valid YAML: could not determine a constructor"):
+        parse(f"scenarios: []\nsafety: {tag.format(trace=trace)}\n", source="f.yml")
+    assert not trace.exists()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -14,7 +16,7 @@ from chaoslab.errors import CampaignFolderError
 from chaoslab.records import SCHEMA_VERSION
 from chaoslab.store import Campaign, PartWriter, RunKey
 
-META = {"schema_version": SCHEMA_VERSION, "campaign": "c", "dry_run": False}
+META = {"schema_version": SCHEMA_VERSION, "campaign": "c", "dry_run": False, "scenarios": [], "slos": []}
 KEY = RunKey(campaign="c", scenario="Light CPU Stress", repeat=2, index=7)
 
 
@@ -37,8 +39,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "c"
 
 
-def test_the_folder_is_readable_by_its_owner_alone(folder: Path) -> None:
-    assert folder.stat().st_mode & 0o777 == 0o700
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o277, 0o777])
+def test_the_folder_is_readable_by_its_owner_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        store.create(tmp_path / "c", META)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "c").stat().st_mode & 0o7777 == 0o700
+
+
+def test_an_empty_folder_that_was_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c").chmod(0o1777)
+    assert store.is_open(tmp_path / "c")
+    store.create(tmp_path / "c", META)
+    assert (tmp_path / "c").stat().st_mode & 0o7777 == 0o700
+    assert not store.is_open(tmp_path / "c")
 
 
 def test_rows_can_be_read_while_the_run_lasts_and_are_the_same_when_it_is_over(folder: Path) -> None:
@@ -85,9 +102,57 @@ def test_whatever_is_being_written_has_a_name_that_readers_pass_over(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    monkeypatch.setattr("pyarrow.parquet.write_table", lambda _, path, **__: written.append(path.name) or path.touch())
-    PartWriter(folder, "probes", KEY).write(probe_rows(0, 1))
-    assert [name.startswith(".") for name in written] == [True]
+
+    class Noted(pq.ParquetWriter):  # type: ignore[misc]
+        def __init__(self, where: Path, *arguments: Any, **options: Any) -> None:
+            written.append(where.name)
+            super().__init__(where, *arguments, **options)
+
+    monkeypatch.setattr(pq, "ParquetWriter", Noted)
+    writer = PartWriter(folder, "probes", KEY)
+    writer.write(probe_rows(0, 1))
+    writer.compact()
+    assert [name.startswith(".") for name in written] == [True, True]
+
+
+def test_a_long_run_has_few_parts_and_every_row_once(folder: Path) -> None:
+    writer = PartWriter(folder, "probes", KEY)
+    for first in range(0, 10_000, 50):
+        writer.write(probe_rows(first, 50))
+    assert len(list((folder / "probes" / KEY.slug).iterdir())) == 3
+    assert list(Campaign.open(folder).probes["seq"]) == list(range(10_000))
+    writer.compact()
+    assert list(Campaign.open(folder).probes["seq"]) == list(range(10_000))
+
+
+def test_rows_that_could_not_be_written_are_not_written_twice_when_they_can(folder: Path) -> None:
+    writer = PartWriter(folder, "probes", KEY)
+    writer.write(probe_rows(0, 5))
+    parts = folder / "probes" / KEY.slug
+    parts.rename(folder / "away")
+    with pytest.raises(FileNotFoundError):
+        writer.write(probe_rows(5, 3))
+    (folder / "away").rename(parts)
+    writer.write(probe_rows(5, 3))
+    assert list(Campaign.open(folder).probes["seq"]) == list(range(8))
+
+
+def test_more_rows_than_are_held_in_memory_are_joined_group_by_group(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_GROUP_ROWS", 6000)
+    writer = PartWriter(folder, "probes", KEY)
+    for first in range(0, 20_000, 2000):
+        writer.write(probe_rows(first, 2000))
+    writer.compact()
+    joined = pq.ParquetFile(folder / "probes" / f"{KEY.slug}.parquet")
+    assert [joined.metadata.row_group(group).num_rows for group in range(joined.num_row_groups)] == [
+        6000,
+        6000,
+        6000,
+        2000,
+    ]
+    assert list(Campaign.open(folder).probes["seq"]) == list(range(20_000))
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@
     python -m chaoslab.agent.container stop | restart ID --grace SECONDS
     python -m chaoslab.agent.container pause ID
     python -m chaoslab.agent.container look ID       print {"status", "pid", "started_at"}
-    python -m chaoslab.agent.container up ID         exit 0 once it runs: unpaused, or started if nothing else does
+    python -m chaoslab.agent.container up ID [--life STARTED_AT --patience SECONDS]
+                                                     exit 0 once it runs: unpaused, or started if nothing else does soon
 
 A container is known by its ID: another one that has taken over its name is another one. One that was removed cannot be
-brought back; `up` then fails, and says so.
+brought back; `up` then fails, and says so. The life that began at STARTED_AT counts only when it still lasts after the
+patience: it may be ending on a request whose sender is gone.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +35,8 @@ _DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 _FIRST_ANSWER_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 15
 _UP_SECONDS: Final = 20.0
+_STEADY_SECONDS: Final = 0.1
+_POLICY_SECONDS: Final = 0.3
 _REMOVED: Final = ("removing", "dead")
 
 
@@ -90,36 +95,64 @@ def look(client: DockerClient, name: str) -> dict[str, Any]:
     return {"status": container.status, "pid": state["Pid"], "started_at": state["StartedAt"]}
 
 
-def bring_up(client: DockerClient, name: str) -> None:
-    """See that a container runs.
+def bring_up(client: DockerClient, name: str, *, life: str = "", patience: float = 0.0) -> None:
+    """See that a container runs, and goes on running for a moment: Docker hears of a death a little later.
+
+    Of the `life` that was to be ended the moment is `patience` seconds.
 
     Raises:
         Lost: it was removed.
         NoEngine: it does not run in time.
     """
-    if not comes_about(lambda: _is_up(client, name), seconds=_UP_SECONDS):
-        raise NoEngine(f"the container {name} does not run after {_UP_SECONDS:g} s: {look(client, name)['status']}")
+    steadily, limit = _Steadily(client, name, {life: patience}), _UP_SECONDS + patience
+    if not comes_about(steadily.runs, seconds=limit):
+        raise NoEngine(f"the container {name} does not run after {limit:g} s: {look(client, name)['status']}")
 
 
-def _is_up(client: DockerClient, name: str) -> bool:
-    from docker.errors import APIError, NotFound
+class _Steadily:
+    """Whether a container runs in one life for a moment, and what helps where it does not."""
 
-    try:
-        container: Container = client.containers.get(name)
+    def __init__(self, client: DockerClient, name: str, patience: Mapping[str, float]) -> None:
+        self._client, self._name, self._patience = client, name, patience
+        self._policy_until = time.monotonic() + _POLICY_SECONDS
+        self._life, self._since = "", 0.0
+
+    def runs(self) -> bool:
+        container = self._helped()
+        if container is None or container.status != "running":
+            self._life = ""
+            return False
+        life, now = container.attrs["State"]["StartedAt"], time.monotonic()
+        if life != self._life:
+            self._life, self._since = life, now
+        return now - self._since >= self._patience.get(life, _STEADY_SECONDS)
+
+    def _helped(self) -> Container | None:
+        """Return the container after whatever brings it nearer to running; None where it is just changing."""
+        from docker.errors import APIError, NotFound
+
+        try:
+            container: Container = self._client.containers.get(self._name)
+            self._help(container)
+            container.reload()
+        except NotFound:
+            raise Lost(f"the container {self._name} was removed meanwhile, and cannot be brought back") from None
+        except APIError as error:
+            if error.status_code == 409:  # somebody else may be bringing it up
+                return None
+            raise
+        return container
+
+    def _help(self, container: Container) -> None:
         if container.status in _REMOVED:
-            raise Lost(f"the container {name} is being removed, and cannot be brought back")
+            raise Lost(f"the container {self._name} is being removed, and cannot be brought back")
         if container.status == "paused":
             container.unpause()
         elif container.status in ("exited", "created"):
             container.start()
-        container.reload()
-    except NotFound:
-        raise Lost(f"the container {name} was removed meanwhile, and cannot be brought back") from None
-    except APIError as error:
-        if error.status_code == 409:  # it is just changing: somebody else may be bringing it up
-            return False
-        raise
-    return bool(container.status == "running")
+        elif container.status == "restarting" and time.monotonic() > self._policy_until:
+            # Docker lets a container that keeps dying wait, twice as long each time, up to a minute.
+            container.restart(timeout=1)
 
 
 def _obey(client: DockerClient, options: argparse.Namespace) -> None:
@@ -127,7 +160,7 @@ def _obey(client: DockerClient, options: argparse.Namespace) -> None:
         case "look":
             print(json.dumps(look(client, options.id)))
         case "up":
-            bring_up(client, options.id)
+            bring_up(client, options.id, life=options.life, patience=options.patience)
         case "kill":
             client.containers.get(options.id).kill(f"SIG{options.signal}")
         case "pause":
@@ -145,6 +178,8 @@ def _main(argv: Sequence[str]) -> int:
     for command in made.values():
         command.add_argument("id")
     made["kill"].add_argument("--signal", required=True)
+    made["up"].add_argument("--life", default="")
+    made["up"].add_argument("--patience", type=float, default=_STEADY_SECONDS)
     for name in ("stop", "restart"):
         made[name].add_argument("--grace", type=int, required=True)
     options = parser.parse_args(argv)

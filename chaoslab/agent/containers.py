@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 _SOCKET: Final = "/var/run/docker.sock"
 _LIMIT: Final = 5.0
+_MOUNTED_BY_DOCKER: Final = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 
 
 class EngineError(Exception):
@@ -59,6 +60,15 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(_LIMIT)
         self.sock.connect(self._path)
+
+
+def is_ours(container_id: str) -> bool:
+    """Whether this process runs in that container: its control groups name it, or the files that Docker mounts do."""
+    texts = (Path(f"/proc/self/{name}") for name in ("cgroup", "mountinfo"))
+    # What a container mounts lies below a folder of its id; the host sees such mounts of all of them, but not at /etc.
+    groups, mounts = (text.read_text() for text in texts)
+    lines = [line for line in mounts.splitlines() if line.split()[4] in _MOUNTED_BY_DOCKER]
+    return container_id in groups or any(container_id in line for line in lines)
 
 
 def find(name: str) -> Container:

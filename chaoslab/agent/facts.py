@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from chaoslab.agent import cgroups
+from chaoslab.agent.processes import boot_id
 
 _IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs")
 
@@ -91,8 +92,7 @@ def collect(folder: str = "", programs: Sequence[str] = ()) -> Facts:
 
 
 def _machine() -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {Path('/proc/self/ns/net').readlink()}"
+    return f"{boot_id()} {Path('/proc/self/ns/net').readlink()}"
 
 
 def _field(file: str, name: str) -> str:

@@ -81,6 +81,11 @@ def thaw(head: Identity, token: str) -> None:
     ledger.remove()
 
 
+def forget(token: str) -> None:
+    """Remove the record of a freeze of another boot: whoever was stopped is gone."""
+    _Ledger(token).remove()
+
+
 def _family(head: Identity) -> list[process_table.Process]:
     table = process_table.look()
     return process_table.family(table, head.pid) if head.alive else []

@@ -92,6 +92,11 @@ def _schedule(pid: int) -> tuple[int, int]:
     return int(ran), int(waited)
 
 
+def boot_id() -> str:
+    """Return the kernel's identifier of this boot: pids and start times mean nothing beyond it."""
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
 def identify(pid: int) -> Identity | None:
     """Return the identity of the running process `pid`, or None."""
     found = _stat(pid)

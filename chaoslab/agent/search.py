@@ -19,7 +19,7 @@ from typing import Any, Final
 from chaoslab.agent import process_table
 from chaoslab.agent.freezer import STOPPED
 from chaoslab.agent.process_table import Process, Table
-from chaoslab.agent.processes import Identity, identify
+from chaoslab.agent.processes import Identity, boot_id, identify
 
 _CLOCK_SLACK: Final = 2.0
 
@@ -80,7 +80,7 @@ def read_pid_file(path: Path) -> Identity | None:
 
 
 def find(which: Which, published: Path | None, *, whole_family: bool) -> dict[str, Any]:
-    """Return the one process that is `which`, as {"pid", "start_ticks", "user", "command", "processes"}.
+    """Return the one process that is `which`, as {"pid", "start_ticks", "boot_id", "user", "command", "processes"}.
 
     With `whole_family` nothing may stand against its descendants either: all of them are to be frozen.
 
@@ -96,6 +96,7 @@ def find(which: Which, published: Path | None, *, whole_family: bool) -> dict[st
     return {
         "pid": victim.pid,
         "start_ticks": victim.identity.start_ticks,
+        "boot_id": boot_id(),
         "user": victim.user,
         "command": victim.command,
         "processes": len(family),

@@ -1,6 +1,6 @@
 """Runs a command on another machine, over OpenSSH.
 
-    python -m chaoslab.agent.ssh [--config FILE] [--port N] [--token TOKEN] [USER@]HOST -- ARGV
+    python -m chaoslab.agent.ssh [--config FILE] [--port N] [--mark TOKEN] [USER@]HOST -- ARGV
 
 The user's own configuration, keys and known hosts count; nothing is ever asked. The other machine needs Python 3.11 or
 newer as `python3`, and no chaoslab: a command of the agent is sent along with its modules. The command ends with this
@@ -49,7 +49,7 @@ def parcel() -> tuple[bytes, bytes]:
 
 def command(options: argparse.Namespace, sizes: Sequence[str], argv: Sequence[str]) -> tuple[str, ...]:
     """Return the local command that runs `argv` there, as one line for the shell at the other end."""
-    token = (f"{processes.TOKEN_VARIABLE}={options.token}",) if options.token else ()
+    token = (f"{processes.TOKEN_VARIABLE}={options.mark}",) if options.mark else ()
     there = ("env", *token, "python3", "-c", _FIRST, *sizes, *argv)
     settings = (word for name, value in _OPTIONS.items() for word in ("-o", f"{name}={value}"))
     config = ("-F", options.config) if options.config else ()
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m chaoslab.agent.ssh")
     parser.add_argument("--config")
     parser.add_argument("--port", type=int)
-    parser.add_argument("--token")
+    parser.add_argument("--mark")
     parser.add_argument("destination")
     own, there = split(argv)
     options = parser.parse_args(own)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from chaoslab.agent import cgroups, containers, processes
+from chaoslab.agent import cgroups, containers, process_table, processes
 from chaoslab.agent.launch import become, split
 
 _CLONE_NEWNET: Final = 0x40000000
@@ -73,10 +73,23 @@ def enter_network(pid: int) -> None:
             raise OSError(problem, os.strerror(problem))
 
 
+def _require_other(pid: int) -> None:
+    """Refuse the machine's first process and whatever this runs below: what we need must not compete with our stress.
+
+    Raises:
+        NoPlace: it is one of them.
+    """
+    own = {1, os.getpid(), *(process.pid for process in process_table.ancestors(process_table.look(), os.getpid()))}
+    if pid in own:
+        raise NoPlace(f"process {pid} can be no placement: chaoslab itself runs below it")
+
+
 def _move(options: argparse.Namespace) -> None:
     pid = resident(options)
     if pid is None:
         return
+    if not options.container:
+        _require_other(pid)
     cgroups.join(cgroups.of(pid))
     if options.network:
         enter_network(pid)

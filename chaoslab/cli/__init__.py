@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
+import signal
 import sys
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from chaoslab.errors import ChaoslabError, NotReverted
+from chaoslab.errors import ChaoslabError, Interrupted, NotReverted
+from chaoslab.redaction import MASK, redact
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +25,7 @@ _COMMANDS: Final = {
     "run": "chaoslab.cli.experiment",
     "recover": "chaoslab.cli.safety",
     "doctor": "chaoslab.cli.safety",
+    "trust": "chaoslab.cli.scenarios",
     "scenarios": "chaoslab.cli.scenarios",
     "report": "chaoslab.cli.analysis",
     "validate": "chaoslab.cli.analysis",
@@ -34,13 +40,21 @@ _SUMMARIES: Final = {
     "compare": "Compare a campaign with a baseline.",
     "baseline": "Keep campaigns as baselines.",
     "scenarios": "List, check or describe scenario files.",
+    "trust": "Let a scenario file run the commands that it names, as it is now.",
     "doctor": "Say what can be injected on this machine, and what is missing.",
     "recover": "Revert whatever a dead process left behind.",
 }
 
 
+_ARGUMENTS: Final = "chaoslab.arguments"
+
+
 class _Program(click.Group):
     """Commands by name, imported when they are asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_SUMMARIES)
@@ -66,22 +80,25 @@ def program(ctx: click.Context) -> None:
     (with --fail-on-…) · 4 a fault was not delivered · 5 an abort condition stopped the campaign · 6 something could
     not be reverted · 130, 143, 129 interrupted, everything reverted.
     """
-    if ctx.invoked_subcommand not in ("recover", "doctor"):
-        _name_leftovers()
+    if ctx.invoked_subcommand != "recover" and not {"-h", "--help"} & set(ctx.meta[_ARGUMENTS]):
+        _name_leftovers(tidy="--dry-run" not in ctx.meta[_ARGUMENTS])
 
 
-def _name_leftovers() -> None:
+def _name_leftovers(*, tidy: bool) -> None:
     from chaoslab.journal import leftovers
+    from chaoslab.undo import unreadable
 
-    left = []
+    left: list[str] = []
     for journal in leftovers():
-        if steps := journal.open_steps():
-            left += [found.step.name for found in steps]
-        else:
-            journal.close()  # its owner was killed before, or after, it had anything to undo
+        if problem := unreadable(journal):
+            left.append(f"a damaged journal: {problem}")
+        with suppress(ChaoslabError):
+            names = [found.step.name for found in journal.open_steps()]
+            left += names
+            if tidy and not names and not problem:
+                journal.close()  # its owner was killed before, or after, it had anything to undo
     if left:
-        names = ", ".join(left)
-        click.echo(f"chaoslab: a dead process left something behind ({names}): run `chaoslab recover`", err=True)
+        say(f"a dead process left something behind ({', '.join(left)}): run `chaoslab recover`")
 
 
 def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,6 +116,23 @@ def print_json(document: object) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def _show(error: click.ClickException) -> None:
+    words = io.StringIO()
+    error.show(words)
+    click.echo(redact(words.getvalue()), err=True, nl=False)
+
+
+def printable(text: str) -> str:
+    """Return `text` without what a terminal would obey: names and other programs' words come from anywhere."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def say(text: str) -> None:
+    """Print `text` on standard error, each line under our name, without secrets."""
+    for line in redact(text).splitlines():
+        click.echo(f"chaoslab: {printable(line)}", err=True)
+
+
 def console() -> Console:
     """Return where tables go: as wide as the terminal, or wide enough for any table where there is none."""
     from rich.console import Console
@@ -108,22 +142,33 @@ def console() -> Console:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program; every error of ours is one sentence and an exit code."""
+    from chaoslab.cli.streams import tolerate_closed_ends
+    from chaoslab.interrupts import Cut
+
     arguments = sys.argv[1:] if arguments is None else arguments
+    tolerate_closed_ends()
+    cut = Cut()
     try:
-        code = program.main(args=arguments, prog_name="chaoslab", standalone_mode=False)
+        with cut:
+            code = program.main(args=arguments, prog_name="chaoslab", standalone_mode=False)
+        if cut.signum is not None:  # whoever was cut has swallowed it
+            raise Interrupted(cut.signum)
     except click.exceptions.Abort:
-        sys.exit(130)
+        ended = Interrupted(cut.signum or signal.SIGINT)
+        click.echo(f"chaoslab: {ended}", err=True)
+        sys.exit(ended.exit_code)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
     except ChaoslabError as error:
         if "--verbose" in arguments:
-            raise
-        for text in str(error).splitlines():
-            click.echo(f"chaoslab: {text}", err=True)
-        if isinstance(error, NotReverted):
-            click.echo("chaoslab: to undo it by hand, or try `chaoslab recover`:", err=True)
+            click.echo(redact(traceback.format_exc()), err=True)
+        say(str(error))
+        if isinstance(error, NotReverted) and error.commands:
+            say("to undo it by hand, or try `chaoslab recover`:")
             for command in error.commands:
-                click.echo(f"    {command}", err=True)
+                click.echo(f"    {printable(command)}", err=True)
+            if any(MASK in command for command in error.commands):
+                say(f"secrets are shown as {MASK}; `chaoslab recover` runs the real commands, from the journal")
         sys.exit(error.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

@@ -13,7 +13,8 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
-from chaoslab.cli import verbose_option
+from chaoslab.cli import printable, say, verbose_option
+from chaoslab.redaction import redact, redact_command
 
 DEMO_SCENARIOS: Final = (
     "Control (no fault)",
@@ -31,7 +32,12 @@ _TICK_SECONDS: Final = 0.1
 @click.option("--suite", "suites", multiple=True, help="Suite to run (repeatable); 'all' is every scenario.")
 @click.option("--scenario", "names", multiple=True, help="Scenario to run (repeatable).")
 @click.option("--intensity", type=click.Choice(["light", "medium", "heavy"]), help="Only scenarios of this level.")
-@click.option("--target", help="URL of the service; the health check's endpoint is added to a bare host.")
+@click.option(
+    "--target",
+    envvar="CHAOSLAB_TARGET",
+    show_envvar=True,
+    help="URL of the service; the health check's endpoint is added to a bare host.",
+)
 @click.option("--environment", help="Environment of the scenario file: its SLOs and its allowed scenarios.")
 @click.option("--repeats", default=3, show_default=True, help="Runs of each scenario; intervals need at least 3.")
 @click.option("--duration-scale", default=1.0, show_default=True, help="Factor on every duration.")
@@ -41,7 +47,11 @@ _TICK_SECONDS: Final = 0.1
 @click.option("--resume", "resumed", type=click.Path(path_type=Path), help="Continue the campaign in this folder.")
 @click.option("--dry-run", is_flag=True, help="Print the exact commands, and change nothing.")
 @click.option("--yes", is_flag=True, help="Confirm destructive scenarios.")
-@click.option("--allow-commands", is_flag=True, help="Let the scenario file run the commands that it names.")
+@click.option(
+    "--allow-commands",
+    is_flag=True,
+    help="Let the scenario file run the commands that it names, also if it is not trusted (`chaoslab trust`).",
+)
 @click.option("--fail-on-violation", is_flag=True, help="Exit 1 when an SLO is violated, 3 when it is inconclusive.")
 @verbose_option
 def run(**options: Any) -> int:
@@ -54,6 +64,8 @@ def run(**options: Any) -> int:
         raise click.UsageError("Missing option '--target'.")
     request = _request(options)
     prepared = experiment.prepare(request)
+    if options["output"] is not None:
+        _announce_privacy(options["output"])
     if options["dry_run"]:
         _rehearse(prepared, options["output"])
         return 0
@@ -96,10 +108,10 @@ def _resume(options: dict[str, Any]) -> int:
 
 
 def _request(options: dict[str, Any]) -> Any:
-    from chaoslab import experiment, scenario, scenario_file, share
+    from chaoslab import experiment, scenario, scenario_file, share, trust
 
     source = options["config"] or share.scenario_file()
-    file = scenario_file.load(source)
+    file, content_digest = scenario_file.load_with_digest(source)
     chosen = scenario.select(file, suites=options["suites"], names=options["names"], intensity=options["intensity"])
     request = experiment.Request(
         file=file,
@@ -112,25 +124,32 @@ def _request(options: dict[str, Any]) -> Any:
         rate_hz=options["probe_rate"],
         seed=options["seed"],
         confirmed=options["yes"] or options["dry_run"],
-        allow_commands=options["allow_commands"],
+        allow_commands=options["allow_commands"] or trust.allows(source, content_digest),
     )
     return _confirmed(request)
 
 
 def _confirmed(request: Any) -> Any:
-    """Ask for the target's host to be typed where a confirmation is needed and somebody is there to type it."""
+    """Ask for the target's name to be typed where a confirmation is needed and somebody is there to type it."""
     from dataclasses import replace
-    from urllib.parse import urlsplit
 
     from chaoslab import experiment
+    from chaoslab.plan import redacted
 
     needed = experiment.needs_confirmation(request)
     if request.confirmed or not needed or not sys.stdin.isatty():
         return request
-    host = urlsplit(request.target).hostname or ""
-    click.echo(f"{', '.join(needed)} will hit {request.target}.", err=True)
-    typed = click.prompt(f"Type the target's host ({host}) to go on", default="", show_default=False, err=True)
-    return replace(request, confirmed=typed == host and host != "")
+    name = experiment.name_of(request.target)
+    click.echo(f"{', '.join(needed)} will hit {redacted(request.target)}.", err=True)
+    typed = click.prompt(f"Type the target's name ({name}) to go on", default="", show_default=False, err=True)
+    return replace(request, confirmed=bool(name) and typed.strip() == name)
+
+
+def _announce_privacy(folder: Path) -> None:
+    from chaoslab import store
+
+    if store.is_open(folder):
+        say(f"{folder} was open to others; a campaign's folder is its owner's alone, so its mode becomes 0700")
 
 
 def _new_folder(suites: tuple[str, ...]) -> Path:
@@ -147,16 +166,15 @@ def _rehearse(prepared: Any, output: Path | None) -> None:
     for run in experiment.rehearse_all(prepared):
         planned = run.planned
         click.echo(
-            f"\n{planned.index + 1}. {planned.scenario.name}, repeat {planned.repeat}: "
+            f"\n{planned.index + 1}. {printable(planned.scenario.name)}, repeat {planned.repeat}: "
             f"{planned.baseline:g} s baseline, {planned.injection:g} s injection ({run.mechanism}), "
             f"{planned.recovery:g} s recovery"
         )
         for step in run.steps:
-            click.echo(f"   {step.name}")
-            click.echo(f"      do        {shlex.join(step.do)}")
-            if step.evidence:
-                click.echo(f"      evidence  {shlex.join(step.evidence)}")
-            click.echo(f"      undo      {shlex.join(step.undo)}")
+            click.echo(f"   {printable(redact(step.name))}")
+            for what, argv in (("do", step.do), ("evidence", step.evidence), ("undo", step.undo)):
+                if argv:
+                    click.echo(f"      {what:9} {printable(shlex.join(redact_command(argv)))}")
     if output is not None:
         experiment.record_rehearsal(prepared, output)
         click.echo(f"\n{output} holds the dry run; it cannot be analysed as real")

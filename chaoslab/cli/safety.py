@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from chaoslab.cli import console, json_option, print_json, verbose_option
-from chaoslab.errors import NotReverted
+from chaoslab.cli import console, json_option, print_json, printable, verbose_option
+from chaoslab.errors import ChaoslabError, NotReverted
+from chaoslab.redaction import redact, redact_command, redact_document
+
+if TYPE_CHECKING:
+    from chaoslab.journal import Journal
 
 
 @click.command()
@@ -20,23 +25,20 @@ def recover(only_list: bool, as_json: bool, **_: Any) -> None:
     """Revert whatever a dead process left behind.
 
     Every fault and every embedded target is journalled before it is started; this reads the journals of processes that
-    are gone and runs what undoes their open steps. Exit 6 when something could not be reverted.
+    are gone and runs what undoes their open steps. Secrets in commands are shown as ***, and run as they are. Exit 6
+    when something could not be reverted.
     """
     from chaoslab.hosts import LocalHost
     from chaoslab.journal import leftovers
     from chaoslab.undo import raise_together, undo_all
 
     journals = leftovers()
-    found = [
-        {"journal": journal.path.stem, "step": left.step.name, "undo": shlex.join(left.step.undo)}
-        for journal in journals
-        for left in journal.open_steps()
-    ]
+    found = [row for journal in journals for row in _left(journal)]
     if as_json:
         print_json(found)
     else:
         for left in found:
-            click.echo(f"{left['step']}   undo: {left['undo']}")
+            _show(left)
         if not found:
             click.echo("nothing is left behind")
     if only_list:
@@ -45,13 +47,51 @@ def recover(only_list: bool, as_json: bool, **_: Any) -> None:
     for journal in journals:
         try:
             undo_all(journal, LocalHost())
+            journal.close()
         except NotReverted as failure:
             failures.append(failure)
-        else:
-            journal.close()
+        except ChaoslabError as error:
+            failures.append(NotReverted(str(error)))
     raise_together(failures)
     if found and not as_json:
         click.echo(f"reverted: {len(found)}")
+
+
+def _left(journal: Journal) -> list[dict[str, Any]]:
+    """Return a row for each open step of a journal, and one that says what of it can no longer be read."""
+    from chaoslab.agent.processes import boot_id
+    from chaoslab.undo import unreadable
+
+    rows: list[dict[str, Any]] = []
+    with suppress(ChaoslabError):
+        rows = [
+            {
+                "journal": journal.path.stem,
+                "run": left.run,
+                "step": redact(left.step.name),
+                "touches": redact_document(left.step.touches),
+                "prior": redact_document(left.prior),
+                "this_boot": left.boot == boot_id(),
+                "undo": shlex.join(redact_command(left.step.undo)),
+                "problem": "",
+            }
+            for left in journal.open_steps()
+        ]
+    if problem := unreadable(journal):
+        rows.append({"journal": journal.path.stem, "problem": problem})
+    return rows
+
+
+def _show(left: dict[str, Any]) -> None:
+    if left["problem"]:
+        click.echo(printable(left["problem"]))
+        return
+    since = "" if left["this_boot"] else "   (before the last reboot)"
+    click.echo(printable(f"{left['step']}   undo: {left['undo']}{since}"))
+    for what in ("touches", "prior"):
+        words = ", ".join(f"{name} {value}" for name, value in left[what].items() if value not in ("", {}, None))
+        if words:
+            click.echo(printable(f"    {what}: {words}"))
 
 
 @click.command()

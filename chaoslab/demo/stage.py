@@ -50,6 +50,7 @@ def open_shop(session: Session, *, build: str, port: int = 0) -> Iterator[str]:
         token=token,
         deadline=_LONGEST,
         holds=True,
+        touches={"folder": str(folder), "processes_of": token},
     )
     session.journal.intend("", step)
     try:

@@ -30,6 +30,8 @@ NOT_RECORDED: Final = "not recorded"
 
 ESTIMATE_NAMES: Final = {
     **METRIC_NAMES,
+    "mttr_median_seconds": "time to repair, median run",
+    "recovery_time_median_seconds": "recovery time, median run",
     "first_success_seconds": "first success after the fault was over",
     "longest_outage_seconds": "longest outage",
     "downtime_seconds": "downtime during injection",
@@ -108,6 +110,11 @@ def problems(analysis: Analysis) -> list[Problem]:
         if result.reason
     ]
     found += [Problem(text=text) for result in analysis.scenarios if not result.reason for text in _excluded(result)]
+    found += [
+        Problem(text=f"The machine or the target drifted: {drift}. Runs came in random order, so intervals are wider.")
+        for drift in analysis.drift
+        if drift.warns
+    ]
     return found
 
 
@@ -178,10 +185,11 @@ def story(result: ScenarioResult) -> list[str]:
 
 
 def _lengths(planned: Mapping[str, Any]) -> str:
-    phases = planned.get("phases")
+    phases, asked = planned.get("phases"), planned.get("duration")
+    whole = NOT_RECORDED if asked is None else f"{asked:g} s"
     if not phases:
-        return f"Injected for {planned['duration']:g} s."
-    scaled = f" (of {planned['duration']:g} s, scaled)" if phases["injection"] != planned["duration"] else ""
+        return f"Injected for {whole}." if asked is not None else f"The length of the injection is {NOT_RECORDED}."
+    scaled = f" (of {whole}, scaled)" if asked is not None and phases["injection"] != asked else ""
     return (
         f"{phases['baseline']:g} s of baseline, {phases['injection']:g} s of injection{scaled}, "
         f"{phases['recovery']:g} s of recovery."
@@ -390,6 +398,8 @@ def provenance(analysis: Analysis) -> list[tuple[str, str]]:
         "Seed": meta.get("seed"),
         "Repeats": meta.get("repeats"),
         "Scale of durations": f"× {float(meta.get('duration_scale', 1.0)):g}",
+        "Drift": "; ".join(map(str, analysis.drift)),
+        "May be unseen": _unseen(analysis),
         "Order of runs": ", ".join(f"{scenario} #{repeat}" for scenario, repeat in meta.get("order", [])),
         "Configuration": configuration.get("file"),
         "SHA-256 of configuration": configuration.get("sha256"),
@@ -400,10 +410,25 @@ def provenance(analysis: Analysis) -> list[tuple[str, str]]:
     return [(name, NOT_RECORDED if value in (None, "") else str(value)) for name, value in rows.items()]
 
 
+def _unseen(analysis: Analysis) -> str:
+    """Say what so few runs cannot show, for the scenario with the fewest that count."""
+    counted = [result.estimates["error_rate_percent"] for result in analysis.scenarios if result.runs]
+    if not counted:
+        return ""
+    fewest = min(counted, key=lambda estimate: estimate.n)
+    return (
+        f"what happens in up to {fewest.unseen_percent:.0f} % of runs may not have shown in {plural(fewest.n, 'run')} "
+        "(95 % confidence)"
+    )
+
+
 def _probe(probe: Mapping[str, Any]) -> str:
     if not probe:
         return NOT_RECORDED
-    return f"{probe.get('url')}, {probe.get('rate_hz'):g} a second, time-out {probe.get('timeout_seconds'):g} s"
+    rate, timeout = (
+        NOT_RECORDED if (value := probe.get(name)) is None else f"{value:g}" for name in ("rate_hz", "timeout_seconds")
+    )
+    return f"{probe.get('url') or NOT_RECORDED}, {rate} a second, time-out {timeout} s"
 
 
 def _checks(count: Any) -> str:

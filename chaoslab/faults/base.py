@@ -16,6 +16,7 @@ from chaoslab.journal import Step
 from chaoslab.records import Dose
 from chaoslab.scenario import Scenario
 from chaoslab.targets import Target
+from chaoslab.trust import WAYS
 
 MARGIN_SECONDS = 15.0
 """What a step's deadline, and a stressor's own time limit, leave beyond the planned length of the injection."""
@@ -55,6 +56,10 @@ class Obstacle:
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.remedy})" if self.remedy else self.reason
+
+
+NO_COMMANDS = Obstacle("a scenario file may run commands only when asked to", WAYS)
+"""What keeps a mechanism from running a command of the scenario file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

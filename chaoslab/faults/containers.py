@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from chaoslab.agent.container import NoEngine, engine
-from chaoslab.agent.processes import Identity, identify
+from chaoslab.agent.containers import is_ours
+from chaoslab.agent.processes import Identity, boot_id, identify
 from chaoslab.errors import NotDelivered
 from chaoslab.faults.base import Obstacle, Reading
-from chaoslab.faults.victims import VICTIM
+from chaoslab.faults.victims import VICTIM, dying_seconds
 from chaoslab.journal import Step
 
 Action = Literal["kill", "stop", "pause", "restart"]
@@ -36,9 +37,20 @@ class Container:
     id: str
     name: str
     pid: int
-    is_restarted: bool
+    restart_policy: str
     is_removed_when_stopped: bool
     stop_signal: str
+    started_at: str
+
+    @property
+    def is_restarted(self) -> bool:
+        """Whether Docker starts it again when it ends by itself."""
+        return self.restart_policy in _RESTARTING
+
+    @property
+    def touched(self) -> dict[str, Any]:
+        """Which one it is, for the journal."""
+        return {"container": self.name, "id": self.id, "pid": self.pid, "restart_policy": self.restart_policy}
 
     @property
     def first_process(self) -> Identity | None:
@@ -67,7 +79,7 @@ def running(name: str) -> Container:
     """Return the running container `name` (or id).
 
     Raises:
-        NotDelivered: there is none, or it does not run.
+        NotDelivered: there is none, it does not run, or chaoslab itself runs in it.
     """
     from docker.errors import NotFound
 
@@ -82,6 +94,8 @@ def running(name: str) -> Container:
         raise NotDelivered(str(problem)) from problem
     if found.status != "running":
         raise NotDelivered(f"the container {name!r} is {found.status}, not running")
+    if is_ours(found.id):
+        raise NotDelivered(f"the container {name!r} can be no victim: chaoslab itself runs in it")
     return _container(found.attrs)
 
 
@@ -91,9 +105,10 @@ def _container(attributes: dict[str, Any]) -> Container:
         id=attributes["Id"],
         name=attributes["Name"].removeprefix("/"),
         pid=int(attributes["State"]["Pid"]),
-        is_restarted=host["RestartPolicy"]["Name"] in _RESTARTING,
+        restart_policy=host["RestartPolicy"]["Name"] or "no",
         is_removed_when_stopped=bool(host["AutoRemove"]),
         stop_signal=attributes["Config"].get("StopSignal") or "SIGTERM",
+        started_at=attributes["State"]["StartedAt"],
     )
 
 
@@ -112,14 +127,16 @@ def step(
 ) -> Step:
     """Return the step that does `action` through the engine; its undo sees that the container runs, unpaused."""
     options = {"kill": ("--signal", signal), "pause": ()}.get(action, ("--grace", str(grace)))
+    patience = 0.0 if action == "pause" else grace + 0.5 if action in ("stop", "restart") else dying_seconds(signal)
     return Step(
         name=f"{action} of container {container.name}",
         do=(*_COMMAND, action, container.id[:12], *options),
-        undo=(*_COMMAND, "up", container.id[:12]),
+        undo=_up(container, patience),
         evidence=fields.pop("evidence", look(container)),
         token=token,
         do_limit=grace + _LONGEST_CALL,
-        undo_limit=UNDO_LIMIT,
+        undo_limit=UNDO_LIMIT + patience,
+        touches=container.touched,
         **fields,
     )
 
@@ -131,13 +148,20 @@ def crash(container: Container, victim: Identity, signal: str, *, token: str, **
     """
     return Step(
         name=f"crash of container {container.name}",
-        do=(*VICTIM, "kill", str(victim.pid), str(victim.start_ticks), "--signal", signal),
-        undo=(*_COMMAND, "up", container.id[:12]),
+        do=(*VICTIM, "kill", str(victim.pid), str(victim.start_ticks), "--boot", boot_id(), "--signal", signal),
+        undo=_up(container, dying_seconds(signal)),
+        touches=container.touched,
         evidence=look(container),
         token=token,
         undo_limit=UNDO_LIMIT,
         **fields,
     )
+
+
+def _up(container: Container, patience: float) -> tuple[str, ...]:
+    """Return the undo; the life that was to end is believed in only after `patience` seconds."""
+    life = ("--life", container.started_at, "--patience", f"{patience:g}") if patience else ()
+    return (*_COMMAND, "up", container.id[:12], *life)
 
 
 def look(container: Container) -> tuple[str, ...]:

@@ -35,7 +35,8 @@ class CrashParameters(ProcessChoice, Parameters):
         "is over. Without it: for a kill of a container its policy if it has one, else us",
     )
     start_command: Command | None = Field(
-        default=None, description="argv that starts a process again, for recovery: us; needs --allow-commands"
+        default=None,
+        description="argv that starts a process again, for recovery: us; needs --allow-commands or a trusted file",
     )
 
     @model_validator(mode="after")

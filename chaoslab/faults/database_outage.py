@@ -9,14 +9,17 @@ by a check command. Without either there is no evidence, and it is refused.
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any, Final
 
 from chaoslab.errors import NotDelivered
 from chaoslab.faults import containers, postgres, victims
 from chaoslab.faults.base import FailureType, Injection, Mechanism, Obstacle, Surroundings
+from chaoslab.faults.lifelines import endangered
 from chaoslab.faults.outage import DatabaseOutage, DatabaseParameters, Way, asked_of, outage
-from chaoslab.faults.port_cut import Iptables, Nft, Port, Tool, mark_of
-from chaoslab.faults.systemd import no_systemd, not_active, unit_step
+from chaoslab.faults.port_cut import IpAddress, Iptables, Nft, Port, Tool, mark_of
+from chaoslab.faults.systemd import needed, no_systemd, not_active, unit_step
+from chaoslab.faults.traffic import ANYWHERE, Traffic, network_of
 from chaoslab.journal import Step
 from chaoslab.scenario import Scenario
 
@@ -54,7 +57,10 @@ class SystemdUnit(Way):
         return no_systemd(where.host)
 
     def unfit(self, asked: DatabaseParameters, where: Surroundings) -> Obstacle | None:
-        return victims.is_elsewhere(where, f"the unit {asked.unit}") or not_active(where.host, asked.unit or "")
+        unit = asked.unit or ""
+        return (
+            victims.is_elsewhere(where, f"the unit {unit}") or needed(where.host, unit) or not_active(where.host, unit)
+        )
 
     def steps(self, asked: DatabaseParameters, where: Surroundings, *, token: str, deadline: float) -> tuple[Step, ...]:
         check = self.check(asked, where)
@@ -127,7 +133,12 @@ class CutPort(Way):
         return self._tool.lacking(where.host)
 
     def unfit(self, asked: DatabaseParameters, where: Surroundings) -> Obstacle | None:
-        return victims.is_elsewhere(where, f"port {asked.cut_port}") or self._tool.unfit(asked.cut_by)
+        assert asked.cut_port is not None
+        return (
+            victims.is_elsewhere(where, f"port {asked.cut_port}")
+            or endangered(_packets(asked.cut_port, asked.cut_address), where.host)
+            or self._tool.unfit(asked.cut_by)
+        )
 
     def steps(self, asked: DatabaseParameters, where: Surroundings, *, token: str, deadline: float) -> tuple[Step, ...]:
         assert asked.cut_port is not None
@@ -142,9 +153,16 @@ class CutPort(Way):
                 evidence=check,
                 token=f"{token}-{number}",
                 deadline=deadline,
+                touches={**network_of(where.host), "packets": str(port), "rules": mark},
             )
             for number, command in enumerate(self._tool.commands(port, mark), 1)
         )
+
+
+def _packets(port: int, address: IpAddress | None) -> Traffic:
+    """Return what a cut hits; without an address, whatever comes in to the port."""
+    networks = ANYWHERE if address is None else (ip_network(address),)
+    return Traffic(networks, port, serving=address is None)
 
 
 class Commands(Way):
@@ -166,6 +184,7 @@ class Commands(Way):
             token=token,
             deadline=deadline,
             undo_limit=_UNDO_LIMIT,
+            touches={"host": where.host.name, "database": asked.database or "the one that its commands control"},
         )
         return (step,)
 
@@ -200,6 +219,7 @@ class PublishedControl(Mechanism):
             token=token,
             deadline=victims.deadline(seconds),
             undo_limit=_UNDO_LIMIT,
+            touches={"database_of": where.target.name, "kind": control.kind},
         )
         mechanism, claim = f"{control.kind}, {self.name}", f"database of {where.url}"
         return outage((step,), mechanism=mechanism, how="its check command refused", seconds=seconds, claim=claim)

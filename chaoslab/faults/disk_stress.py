@@ -137,6 +137,7 @@ class StressNg(_Disk):
                 undo=machine.reach(("rm", "-rf", own), undo=True),
                 token=f"{token}-folder",
                 deadline=limit,
+                touches={"host": machine.name, "folder": own},
             ),
         )
 

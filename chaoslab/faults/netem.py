@@ -20,6 +20,7 @@ from chaoslab.faults import doses, emulator, timing, traffic
 from chaoslab.faults.base import Injection, Mechanism, Obstacle, Surroundings
 from chaoslab.faults.emulator import FIRST_HANDLE, Place
 from chaoslab.faults.impairment import Impairment
+from chaoslab.faults.lifelines import endangered
 from chaoslab.faults.traffic import first, hit_by, leaving, together
 from chaoslab.hosts import Host
 from chaoslab.journal import Step
@@ -45,6 +46,7 @@ class Netem(Mechanism):
     def obstacle(self, scenario: Scenario | None, where: Surroundings) -> Obstacle | None:
         asked = Impairment(delay_ms=1) if scenario is None else self.asked(scenario)
         return first(
+            lambda: None if scenario is None else _endangered(asked, where),
             partial(_too_long, asked),
             partial(traffic.no_privilege, where.host),
             partial(traffic.no_program, where.host, "tc", "iproute2"),
@@ -67,6 +69,14 @@ class Netem(Mechanism):
             evidence=self.evidence(scenario, where, ours),
             seconds=seconds,
             token=token,
+            touches={
+                "packets": str(hit),
+                "interface": interface,
+                "handle": handle,
+                "queueing_disciplines_before": [
+                    f"{found['kind']} {found['handle']}" for found in _qdiscs(where.host, interface)
+                ],
+            },
         )
         return replace(self.injection(scenario, steps), claims=_claims(place))
 
@@ -134,6 +144,13 @@ def _volleys(asked: Impairment) -> dict[str, float]:
 def _no_kernel_support(asked: Impairment, where: Surroundings, *, aside: bool) -> Obstacle | None:
     trial = [command for _, command in emulator.trial(asked, aside=aside)]
     return traffic.no_kernel_support(where.host, trial, module="sch_netem")
+
+
+def _endangered(asked: Impairment, where: Surroundings) -> Obstacle | None:
+    try:
+        return endangered(hit_by(asked, where), where.host)
+    except NotDelivered as refusal:
+        return Obstacle(str(refusal))
 
 
 def _aside(asked: Impairment, where: Surroundings) -> bool:

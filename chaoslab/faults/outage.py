@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from chaoslab.faults import postgres, victims
-from chaoslab.faults.base import Injection, Mechanism, Obstacle, Reading, Surroundings
+from chaoslab.faults.base import NO_COMMANDS, Injection, Mechanism, Obstacle, Reading, Surroundings
 from chaoslab.faults.port_cut import Cut, IpAddress
 from chaoslab.faults.postgres import Conninfo, StopMode
 from chaoslab.faults.systemd import UnitName
@@ -34,7 +34,9 @@ class DatabaseParameters(Parameters):
     action: Literal["stop", "pause", "kill"] = Field(default="stop", description="what is done to the container")
     unit: UnitName | None = Field(default=None, description="systemd unit that is stopped and started")
     data_directory: str | None = Field(default=None, min_length=1, description="PostgreSQL's data folder, for pg_ctl")
-    pg_bin: str | None = Field(default=None, description="folder of pg_ctl; the running server's own by default")
+    pg_bin: str | None = Field(
+        default=None, description="folder of pg_ctl, which runs; the running server's own by default"
+    )
     stop_mode: StopMode = Field(default="fast", description="how pg_ctl stops it; immediate is like a crash")
     freeze: FreezeChoice | None = Field(default=None, description="server process that is frozen (SIGSTOP)")
     cut_port: int | None = Field(default=None, ge=1, le=65_535, description="TCP port of the database that is cut off")
@@ -129,8 +131,9 @@ class Way(Mechanism):
                 "the scenario gives no connection and no check_command: nothing would show that the database refuses",
                 "connection: postgresql://HOST:PORT, or the argv of a command that exits 0 while the database answers",
             )
-        if not where.allow_commands and (asked.check_command or asked.stop_command):
-            return Obstacle("a scenario file may run commands only when asked to", "--allow-commands")
+        # A folder that the file names decides which pg_ctl runs.
+        if not where.allow_commands and (asked.check_command or asked.stop_command or asked.pg_bin):
+            return NO_COMMANDS
         return None
 
     def evidence(self, asked: DatabaseParameters, where: Surroundings) -> tuple[str, ...] | None:

@@ -20,6 +20,7 @@ from chaoslab.errors import NotDelivered
 from chaoslab.faults import doses, traffic
 from chaoslab.faults.base import Injection, Mechanism, Obstacle, Surroundings
 from chaoslab.faults.impairment import Filters, LossParameters, cannot
+from chaoslab.faults.lifelines import endangered
 from chaoslab.faults.shares import Share
 from chaoslab.faults.traffic import SAMPLE, Network, Traffic, Way, first, flows, hit_by, is_anywhere
 from chaoslab.journal import Step
@@ -69,6 +70,7 @@ class PacketFilter(Mechanism):
                 return Obstacle(str(refusal))
         commands = [command for _, command in self.commands(rule, "trial")]
         return first(
+            lambda: None if scenario is None else endangered(rule.hit, where.host),
             partial(traffic.no_privilege, where.host),
             lambda: first(
                 *(partial(traffic.no_program, where.host, argv[0], self.package) for argv in commands),
@@ -88,6 +90,7 @@ class PacketFilter(Mechanism):
             evidence=self.evidence(scenario, where, where.host.reach((*COMMAND, "count", *named))),
             seconds=seconds,
             token=token,
+            touches={"packets": str(rule), "rules": " ".join(named)},
         )
         return self.injection(scenario, steps)
 

@@ -81,5 +81,11 @@ def step(server: Server, mode: StopMode, where: Surroundings, *, token: str, **f
         undo=where.host.reach((*_COMMAND, "start", *control, "--log", server.log)),
         token=token,
         undo_limit=_UNDO_LIMIT,
+        touches={
+            "host": where.host.name,
+            "data_directory": server.data,
+            "address": server.address,
+            "pid": server.pid,
+        },
         **fields,
     )

@@ -6,7 +6,7 @@ from typing import Final
 
 from chaoslab.errors import NotDelivered
 from chaoslab.faults import victims
-from chaoslab.faults.base import Injection, Mechanism, Obstacle, Reading, Surroundings
+from chaoslab.faults.base import NO_COMMANDS, Injection, Mechanism, Obstacle, Reading, Surroundings
 from chaoslab.faults.crash import CrashParameters, asked_of
 from chaoslab.faults.victims import VICTIM, ProcessChoice, Victim, death, outage
 from chaoslab.journal import Step
@@ -72,19 +72,23 @@ def _ending(
     victim: Victim, choice: ProcessChoice, asked: CrashParameters, where: Surroundings, *, seconds: float, token: str
 ) -> Step:
     """Return the step that ends a process; its undo sees that one is in its place again."""
-    how = ("stop", *victim.argv, "--grace", str(asked.grace_seconds))
+    how = ("stop", *victim.argv, *victim.in_boot, "--grace", str(asked.grace_seconds))
+    patience = float(asked.grace_seconds)
     if asked.action != "stop":
-        how = ("kill", *victim.argv, "--signal", asked.signal)
+        how = ("kill", *victim.argv, *victim.in_boot, "--signal", asked.signal)
+        patience = victims.dying_seconds(asked.signal)
+    place = ("--victim", *victim.argv, *victim.in_boot, "--patience", f"{patience:g}")
     start = ("--start", *asked.start_command) if asked.start_command else ()
     return Step(
         name=f"{how[0]} of {victim.shown}",
         do=where.host.reach((*VICTIM, *how), token=token),
-        undo=where.host.reach((*VICTIM, "back", *choice.options, *start)),
+        undo=where.host.reach((*VICTIM, "back", *choice.options, *place, *start)),
         evidence=where.host.reach((*VICTIM, "look", *victim.argv, *choice.options)),
         token=token,
         deadline=victims.deadline(seconds),
         do_limit=asked.grace_seconds + 10.0,
-        undo_limit=_UNDO_LIMIT,
+        undo_limit=_UNDO_LIMIT + patience,
+        touches={"host": where.host.name, **victim.touched},
     )
 
 
@@ -112,7 +116,7 @@ class ChosenProcess(_Process):
         if not asked.ways:
             return Obstacle("the scenario names no process", "set parameters.pid_file, port or process")
         if asked.start_command is not None and not where.allow_commands:
-            return Obstacle("a scenario file may run commands only when asked to", "--allow-commands")
+            return NO_COMMANDS
         return victims.is_elsewhere(where, "a process") or self._unfit(scenario, where)
 
     def choice(self, scenario: Scenario, where: Surroundings) -> ProcessChoice:

@@ -157,6 +157,7 @@ class Stressor(Mechanism):
             token=token,
             deadline=limit,
             holds=True,
+            touches={"host": where.host.name, "processes_of": token, "beside": place or where.host.place},
         )
 
         def took_effect(readings: Sequence[Reading]) -> bool:

@@ -13,6 +13,7 @@ from chaoslab.journal import Step
 UnitName = Annotated[str, Field(pattern=r"^[\w@.:\\][\w@.:\\-]*$", description="name of a systemd unit")]
 
 _LIMIT: Final = 5.0
+_SSH: Final = ("ssh", "sshd")
 _UNDO_LIMIT: Final = 90.0  # systemd itself gives a start 90 s (DefaultTimeoutStartSec)
 
 
@@ -33,6 +34,17 @@ def not_active(host: Host, unit: str) -> Obstacle | None:
     return Obstacle(f"the unit {unit} is {found}, not active", f"systemctl status {unit}")
 
 
+def needed(host: Host, unit: str) -> Obstacle | None:
+    """Return that chaoslab itself, or whoever runs it, hangs on a unit, or None."""
+    name = unit.removesuffix(".service")
+    if name in _SSH:
+        return Obstacle(f"the unit {unit} is the way by which hosts are reached, and their operators are there")
+    groups = host.run(("cat", "/proc/self/cgroup"), timeout=_LIMIT)
+    if f"/{name}.service" in groups.stdout:
+        return Obstacle(f"the unit {unit} can be no victim: chaoslab itself runs in it")
+    return None
+
+
 def unit_step(host: Host, unit: str, *, token: str, **fields: Any) -> Step:
     """Return the step that stops a unit and starts it again."""
     return Step(
@@ -41,5 +53,6 @@ def unit_step(host: Host, unit: str, *, token: str, **fields: Any) -> Step:
         undo=host.reach(("systemctl", "start", unit)),
         token=token,
         undo_limit=_UNDO_LIMIT,
+        touches={"host": host.name, "unit": unit},
         **fields,
     )

@@ -63,6 +63,7 @@ class ThroughProxy(Mechanism):
             token=own,
             deadline=seconds,
             holds=True,
+            touches={"listens": f"127.0.0.1:{port}", "upstream": upstream, "processes_of": own},
         )
         return Route(connect_to=("127.0.0.1", port), step=step)
 
@@ -77,6 +78,7 @@ class ThroughProxy(Mechanism):
             evidence=evidence,
             token=f"{toxic.name}-toxic",
             deadline=seconds + MARGIN_SECONDS,
+            touches={"proxy": proxy, "toxic": toxic.name},
         )
 
 
@@ -191,7 +193,7 @@ def entrance(where: Surroundings) -> str:
 def stats_command(where: Surroundings, toxic: str, *, passage: str = "") -> tuple[str, ...]:
     """Return the command that prints how a toxic stands, and what becomes of a request for the URL `passage`."""
     assert where.route is not None
-    look = ("--pass", passage, "--to", entrance(where)) if passage else ()
+    look = ("--send", passage, "--to", entrance(where)) if passage else ()
     return (*PROXY, "stats", where.route.step.token, toxic, *look)
 
 

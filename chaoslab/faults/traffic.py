@@ -12,11 +12,12 @@ import json
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
+from chaoslab.agent import namespaces
 from chaoslab.errors import NotDelivered
 from chaoslab.faults.base import MARGIN_SECONDS, Obstacle, Surroundings
 from chaoslab.faults.doses import delay_injection
@@ -49,7 +50,8 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _CAP_NET_ADMIN: Final = 12
 _ASK_LIMIT: Final = 2.0
 _TRIAL_LIMIT: Final = 5.0
-_ANYWHERE: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+ANYWHERE: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+"""Every address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Traffic:
 
     def __str__(self) -> str:
         where = ", ".join(str(network).removesuffix("/32").removesuffix("/128") for network in self.networks)
-        near = "any address" if set(self.networks) == set(_ANYWHERE) else where
+        near = "any address" if set(self.networks) == set(ANYWHERE) else where
         return near if self.port is None else f"{near} port {self.port}"
 
     def of(self, version: int) -> tuple[Network, ...]:
@@ -92,7 +94,7 @@ SAMPLE: Final = Traffic((ipaddress.ip_network("127.0.0.1"),), 9)
 
 def is_anywhere(network: Network) -> bool:
     """Whether a network has every address."""
-    return network in _ANYWHERE
+    return network in ANYWHERE
 
 
 def towards(url: str) -> Traffic:
@@ -131,7 +133,7 @@ def hit_by(filters: Filters, where: Surroundings) -> Traffic:
         networks: tuple[Network, ...] = (ipaddress.ip_network(filters.address),)
         return Traffic(networks, filters.port, ("tcp",) if filters.port else (), serving)
     if serving:
-        return Traffic(_ANYWHERE, filters.port or port_of(where.url), serving=True)
+        return Traffic(ANYWHERE, filters.port or port_of(where.url), serving=True)
     found = towards(where.url)
     return Traffic(found.networks, filters.port or found.port)
 
@@ -217,6 +219,7 @@ def reversible(
     evidence: tuple[str, ...],
     seconds: float,
     token: str,
+    touches: Mapping[str, Any],
 ) -> tuple[Step, ...]:
     """Return steps from (name, argv) pairs; any one of their undos removes whatever all of them have made so far.
 
@@ -231,9 +234,16 @@ def reversible(
             token=f"{token}-{number}",
             deadline=seconds + MARGIN_SECONDS,
             undo_limit=UNDO_LIMIT,
+            touches={**network_of(host), **touches},
         )
         for number, (name, command) in enumerate(commands)
     )
+
+
+def network_of(host: Host) -> dict[str, str]:
+    """Return which network a fault on `host` changes, for the journal: here also the namespace, which undo goes by."""
+    here = {"network_namespace": namespaces.own()} if host.name == LocalHost.name else {}
+    return {"host": host.name, **here}
 
 
 def first(*checks: Callable[[], Obstacle | None]) -> Obstacle | None:

@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -17,6 +17,7 @@ from chaoslab.errors import NotDelivered
 from chaoslab.faults.base import MARGIN_SECONDS, Injection, Obstacle, Reading, Surroundings
 from chaoslab.journal import Step
 from chaoslab.records import Dose
+from chaoslab.redaction import redact
 
 VICTIM: Final = (sys.executable, "-m", "chaoslab.agent.victim")
 
@@ -79,6 +80,7 @@ class Victim:
     """A process that was found; `shown` says which one, to whoever is to agree."""
 
     identity: Identity
+    boot: str
     shown: str
     processes: int
 
@@ -86,6 +88,16 @@ class Victim:
     def argv(self) -> tuple[str, str]:
         """Its pid and start time, as commands take them."""
         return str(self.identity.pid), str(self.identity.start_ticks)
+
+    @property
+    def in_boot(self) -> tuple[str, str]:
+        """The option that says in which boot it has that pid."""
+        return "--boot", self.boot
+
+    @property
+    def touched(self) -> dict[str, Any]:
+        """Which one it is, for the journal."""
+        return {"victim": self.shown, **asdict(self.identity), "boot_id": self.boot}
 
     @property
     def claim(self) -> str:
@@ -108,7 +120,8 @@ def find(choice: ProcessChoice, where: Surroundings, *, family: bool = False) ->
     found = json.loads(result.stdout)
     return Victim(
         identity=Identity(found["pid"], found["start_ticks"]),
-        shown=f"process {found['pid']} of {found['user']}: {found['command']}",
+        boot=found["boot_id"],
+        shown=f"process {found['pid']} of {found['user']}: {redact(found['command'])}",
         processes=found["processes"],
     )
 
@@ -125,14 +138,20 @@ def is_elsewhere(where: Surroundings, what: str) -> Obstacle | None:
 
 def freezing(victim: Victim, where: Surroundings, *, token: str, **fields: Any) -> Step:
     """Return the step that freezes a victim with all that descend from it, and lets exactly those go on again."""
-    which = (*victim.argv, "--token", token)
+    which = (*victim.argv, *victim.in_boot, "--mark", token)
     return Step(
         name=f"freeze of {victim.shown}",
         do=where.host.reach((*VICTIM, "freeze", *which), token=token),
         undo=where.host.reach((*VICTIM, "thaw", *which)),
         token=token,
+        touches={"host": where.host.name, **victim.touched},
         **fields,
     )
+
+
+def dying_seconds(signal_name: str) -> float:
+    """Return how long a victim may take to go after such a signal: whoever still lives then was not hit."""
+    return 0.3 if signal_name == "KILL" else 2.0
 
 
 def deadline(seconds: float) -> float:

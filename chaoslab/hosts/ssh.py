@@ -76,7 +76,7 @@ class SshHost(Host):
         """Return the command that runs `argv` there."""
         config = ("--config", self.config) if self.config else ()
         port = ("--port", str(self.port)) if self.port else ()
-        marked = ("--token", token) if token else ()
+        marked = ("--mark", token) if token else ()
         options = (*config, *port, *marked, self.destination)
         return (sys.executable, "-m", "chaoslab.agent.ssh", *options, "--", *argv)
 

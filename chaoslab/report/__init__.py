@@ -65,11 +65,13 @@ def write_all(folder: Path | str) -> Analysis:
 
     folder = Path(folder)
     analysis = analyse(store.Campaign.open(folder))
+    results, validation = analysis.as_results(), analysis.as_validation()
+    texts = {"chaos_report.md": markdown.render(analysis), "chaos_metrics.prom": prometheus.render(analysis)}
     try:
-        store.write_json(folder / "chaos_results.json", analysis.as_results())
-        store.write_json(folder / "resilience_validation.json", analysis.as_validation())
-        _write(folder / "chaos_report.md", markdown.render(analysis))
-        _write(folder / "chaos_metrics.prom", prometheus.render(analysis))
+        store.write_json(folder / "chaos_results.json", results)
+        store.write_json(folder / "resilience_validation.json", validation)
+        for name, text in texts.items():
+            store.write_text(folder / name, text)
     except OSError as error:
         raise CampaignFolderError(f"{folder} cannot be written: {error.strerror or error}") from error
     return analysis
@@ -85,7 +87,7 @@ def write_comparison(found: Comparison, folder: Path | str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         store.write_json(folder / "comparison.json", found.as_dict())
-        _write(folder / "comparison.md", comparisons.render(found))
+        store.write_text(folder / "comparison.md", comparisons.render(found))
     except OSError as error:
         raise CampaignFolderError(f"{folder} cannot be written: {error.strerror or error}") from error
 
@@ -116,18 +118,15 @@ def write_page(folder: Path | str, *, show_code: bool = False, parameters: Mappi
 
     folder = Path(folder)
     campaign = store.Campaign.open(folder)
-    (folder / PAGE).unlink(missing_ok=True)  # a page that the rest of the folder has outgrown would mislead
+    try:
+        (folder / PAGE).unlink(missing_ok=True)  # a page that the rest of the folder has outgrown would mislead
+    except OSError as error:
+        raise CampaignFolderError(f"{folder / PAGE} cannot be written anew: {error.strerror}") from error
     executed = notebook.execute(
         share.notebook(NOTEBOOK), folder / EXECUTED, {"campaign": ".", **(parameters or {})}, cwd=folder
     )
-    _write(
+    store.write_text(
         folder / PAGE,
         notebook.as_page(executed, title=f"Resilience report · {campaign.name}", show_code=show_code),
     )
     return folder / PAGE
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

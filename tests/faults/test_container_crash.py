@@ -194,6 +194,37 @@ def test_a_graceful_stop_asks_first_and_ends_what_does_not_listen(tmp_path: Path
             assert process.wait() == -expected
 
 
+# Asked to end, it takes a second to say farewell.
+SLOW = """
+import signal, socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+signal.signal(signal.SIGTERM, lambda *_: (open(sys.argv[2], "w"), time.sleep(1), sys.exit()))
+print("ready", flush=True)
+while True:
+    time.sleep(60)
+"""
+
+
+def test_a_victim_that_is_still_dying_when_it_is_undone_is_not_taken_for_the_service(tmp_path: Path) -> None:
+    port, asked_to_end = free_port(), tmp_path / "asked to end"
+    argv = [sys.executable, "-c", SLOW, str(port), str(asked_to_end)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        asked = scenario("container_crash", port=port, action="stop", grace_seconds=3, start_command=argv)
+        injection = ChosenProcess().inject(asked, surroundings(allow_commands=True), seconds=1, token="dying")
+        (step,) = injection.steps
+        journal = Journal.create("j")
+        journal.intend("r", step)
+        HOST.hold(step.do, token=step.token)
+        until(asked_to_end.exists, seconds=10)
+        undo(step, run="r", journal=journal, host=HOST)
+        (found,) = process_table.listeners(process_table.look(), port)
+        assert found.pid != process.pid
+        process.wait(timeout=5)
+    found.identity.send(signal.SIGKILL)
+
+
 def test_a_pause_freezes_the_whole_family_and_lets_all_of_it_go_on(server: tuple[subprocess.Popen[str], int]) -> None:
     process, port = server
     asked = scenario("container_crash", port=port, action="pause")
@@ -282,9 +313,9 @@ def test_a_pid_that_was_reused_is_not_hit() -> None:
     with subprocess.Popen(["sleep", "60"]) as sleeper:
         true = processes.identify(sleeper.pid)
         assert true is not None
-        impostor = (str(sleeper.pid), str(true.start_ticks - 1))
+        impostor = (str(sleeper.pid), str(true.start_ticks - 1), "--boot", processes.boot_id())
         argv = [sys.executable, "-m", "chaoslab.agent.victim"]
-        for command in (["kill", *impostor, "--signal", "KILL"], ["freeze", *impostor, "--token", "test-reused"]):
+        for command in (["kill", *impostor, "--signal", "KILL"], ["freeze", *impostor, "--mark", "test-reused"]):
             result = subprocess.run([*argv, *command], capture_output=True, text=True)
             assert result.returncode == 1
             assert "gone already" in result.stderr
@@ -455,6 +486,40 @@ def test_an_engine_that_accepts_and_says_nothing_does_not_answer(
         monkeypatch.setattr("chaoslab.agent.container._FIRST_ANSWER_SECONDS", 0.1)
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/socket")
         assert "does not answer" in str(DockerContainer().obstacle(None, surroundings()))
+
+
+def test_a_container_that_is_still_stopping_when_it_is_undone_is_started_again(
+    run_container: Callable[..., str],
+) -> None:
+    name = run_container()  # its sleep, as a first process, does not listen to TERM: Docker waits for the grace
+    asked = scenario("container_crash", container=name, action="stop", grace_seconds=2, recovery="us")
+    (step,) = DockerContainer().inject(asked, surroundings(), seconds=1, token="stopping").steps
+    journal = Journal.create("j")
+    journal.intend("r", step)
+    HOST.hold(step.do, token=step.token)
+    time.sleep(1.0)  # the request is with the engine, and its sender is cut off
+    before = inspect(name, "StartedAt")
+    undo(step, run="r", journal=journal, host=HOST)
+    time.sleep(1.5)
+    assert inspect(name, "Status") == "running"
+    assert inspect(name, "StartedAt") != before
+
+
+def test_a_container_that_docker_lets_wait_before_its_next_try_is_not_waited_for(
+    run_container: Callable[..., str],
+) -> None:
+    name = run_container("--restart=always")
+    last = "0"
+    for _ in range(7):  # each death doubles what Docker waits, from 0.1 s on: in the end it is 6.4 s
+        until(lambda: inspect(name, "Pid") not in ("0", last), seconds=30)  # noqa: B023 - called at once
+        last = inspect(name, "Pid")
+        os.kill(int(last), signal.SIGKILL)
+    until(lambda: inspect(name, "Status") == "restarting", seconds=10)
+    began = time.monotonic()
+    ended = HOST.run((sys.executable, "-m", "chaoslab.agent.container", "up", name), timeout=20)
+    assert ended.ok, ended.problem
+    assert time.monotonic() - began < 5.0
+    assert inspect(name, "Status") == "running"
 
 
 def test_a_containers_look_is_data_that_tells_one_life_from_the_next(run_container: Callable[..., str]) -> None:

@@ -175,7 +175,15 @@ def test_a_data_folder_in_which_nothing_runs_is_refused(tmp_path: Path) -> None:
 def test_a_pg_bin_without_pg_ctl_is_refused(shop: Shop, tmp_path: Path) -> None:
     premises, target = shop
     asked = scenario("database_outage", data_directory=str(premises.data), pg_bin=str(tmp_path))
-    assert f"there is no pg_ctl in {tmp_path}" in str(PgCtl().obstacle(asked, surroundings(target)))
+    assert f"there is no pg_ctl in {tmp_path}" in str(
+        PgCtl().obstacle(asked, surroundings(target, allow_commands=True))
+    )
+
+
+def test_a_pg_bin_decides_what_runs_so_it_is_a_command_of_the_file(shop: Shop, tmp_path: Path) -> None:
+    premises, target = shop
+    asked = scenario("database_outage", data_directory=str(premises.data), pg_bin=str(tmp_path))
+    assert "chaoslab trust FILE" in str(PgCtl().obstacle(asked, surroundings(target)))
 
 
 def test_a_frozen_server_accepts_connections_and_answers_none_and_goes_on(shop: Shop) -> None:

@@ -3,11 +3,11 @@
     python -m chaoslab.agent.proxy serve PROXY --listen HOST:PORT --upstream HOST:PORT --seconds S
     python -m chaoslab.agent.proxy stream PROXY TOXIC [--delay-ms D --jitter-ms J] [--loss-percent P] [--black-hole] …
     python -m chaoslab.agent.proxy requests PROXY TOXIC [--percent P] [--path GLOB] [--status S | --reset | --hang] …
-    python -m chaoslab.agent.proxy stats PROXY TOXIC [--pass URL --to HOST:PORT]
+    python -m chaoslab.agent.proxy stats PROXY TOXIC [--send URL --to HOST:PORT]
     python -m chaoslab.agent.proxy clear PROXY TOXIC
 
 PROXY and TOXIC are names; several toxics can stand at once. `stream` and `requests` set one, `stats` prints how it is
-set, what it counted, and with --pass what becomes of a request now. `clear` exits 0 once no such toxic stands, also
+set, what it counted, and with --send what becomes of a request now. `clear` exits 0 once no such toxic stands, also
 where there is no such proxy; the others exit 1 there.
 
 The prober is sent through it for the whole run, baseline and all, so that what the proxy itself adds is on both sides
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     stream.add_argument("--loss-percent", type=float, default=0.0)
     stream.add_argument("--black-hole", action="store_true")
     _add_matching(requests)
-    stats.add_argument("--pass", dest="url")
+    stats.add_argument("--send", dest="url")
     stats.add_argument("--to", type=_pair)
     return parser
 
