@@ -13,18 +13,33 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chaoslab import share, store
 from chaoslab.errors import CampaignFolderError, UsageError
+from chaoslab.export import comparison as comparisons
 from chaoslab.export import markdown, prometheus
 from chaoslab.report.outlook import budget, changed, histories
-from chaoslab.report.sections import Section, answer, doses, method, omissions, recovery, scenarios, style
+from chaoslab.report.sections import (
+    Section,
+    answer,
+    changes,
+    comparison,
+    doses,
+    method,
+    omissions,
+    recovery,
+    scenarios,
+    style,
+)
 
 if TYPE_CHECKING:
     from chaoslab.analysis import Analysis
+    from chaoslab.comparison import Comparison
 
 __all__ = [
     "Section",
     "answer",
     "budget",
     "changed",
+    "changes",
+    "comparison",
     "doses",
     "histories",
     "method",
@@ -34,6 +49,7 @@ __all__ = [
     "scenarios",
     "style",
     "write_all",
+    "write_comparison",
     "write_page",
     "write_trends",
 ]
@@ -66,6 +82,21 @@ def write_all(folder: Path | str) -> Analysis:
     except OSError as error:
         raise CampaignFolderError(f"{folder} cannot be written: {error.strerror or error}") from error
     return analysis
+
+
+def write_comparison(found: Comparison, folder: Path | str) -> None:
+    """Write `comparison.json` and `comparison.md` into `folder`, made if need be; equal comparisons give equal bytes.
+
+    Raises:
+        CampaignFolderError: it cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        store.write_json(folder / "comparison.json", found.as_dict())
+        store.write_text(folder / "comparison.md", comparisons.render(found))
+    except OSError as error:
+        raise CampaignFolderError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 def render(folder: Path | str, *, show_code: bool = False, parameters: Mapping[str, Any] | None = None) -> Path:
