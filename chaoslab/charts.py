@@ -17,8 +17,8 @@ from chaoslab.plots import BLUE, GREEN, INK, MUTED, ORANGE, SHADE
 from chaoslab.plots import _axes as axes_or_new
 from chaoslab.plots import _log_ticks as log_ticks
 from chaoslab.plots import _plain as plain
-from chaoslab.plots import _words_of_row as words_of_row
 from chaoslab.plots import named_rows as named_rows
+from chaoslab.plots import words_of_row as words_of_row
 from chaoslab.wording import number, quantity
 
 if TYPE_CHECKING:
