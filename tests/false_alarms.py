@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from chaoslab import changes, comparison, effects
-from chaoslab.comparison import Cell, Scenario
+from chaoslab import comparison
+from chaoslab.comparison import Cell, Scenario, changes, effects
 from chaoslab.intervals import LEVEL
 from chaoslab.metrics import RunMetrics, Span
 from chaoslab.wording import METRIC_NAMES

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from chaoslab import comparability
-from chaoslab.comparison import compare
+from chaoslab.comparison import comparability, compare
 from chaoslab.errors import UsageError
 from tests.campaigns import make_campaign, make_run
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chaoslab import changes, effects
-from chaoslab.comparison import Cell, Comparison, compare
+from chaoslab.comparison import Cell, Comparison, changes, compare, effects
 from chaoslab.errors import UsageError
 from chaoslab.records import RunState
 from chaoslab.store import Campaign

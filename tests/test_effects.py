@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from chaoslab import effects
+from chaoslab.comparison import effects
 from chaoslab.intervals import Estimate
 
 BEFORE, AFTER = [4.1, 5.0, 4.6, 5.3, 4.4], [4.9, 4.7, 5.6, 5.1, 4.8, 5.2]

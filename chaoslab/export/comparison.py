@@ -11,8 +11,8 @@ from chaoslab.export.markdown import bullets, escape, table
 from chaoslab.wording import number
 
 if TYPE_CHECKING:
-    from chaoslab.changes import Margin
     from chaoslab.comparison import Comparison, Role
+    from chaoslab.comparison.changes import Margin
 
 ANSWER_MARKS: Final = {"worse": "✕", "better": "●", "same": "■", "inconclusive": "◇"}
 """The shapes that the figure, tables and Markdown share."""

@@ -16,8 +16,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from chaoslab import effects, intervals
-from chaoslab.effects import Robust
+from chaoslab import intervals
+from chaoslab.comparison import effects
+from chaoslab.comparison.effects import Robust
 from chaoslab.errors import UsageError, nearest
 from chaoslab.intervals import FEWEST_RUNS, Estimate
 from chaoslab.metrics import RunMetrics, Span

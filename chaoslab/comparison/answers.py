@@ -10,7 +10,7 @@ from typing import Final, Literal
 import numpy as np
 from scipy import stats
 
-from chaoslab.changes import Change, Pair, too_few
+from chaoslab.comparison.changes import Change, Pair, too_few
 from chaoslab.intervals import FEWEST_RUNS
 from chaoslab.wording import plural
 

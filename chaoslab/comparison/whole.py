@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from chaoslab import answers, caveats, changes, comparability, effects
 from chaoslab.analysis import Analysis, analyse
-from chaoslab.answers import Answer, Chance, Judgement
-from chaoslab.changes import COMPARED, Change, Margin, Pair
+from chaoslab.comparison import answers, caveats, changes, comparability, effects
+from chaoslab.comparison.answers import Answer, Chance, Judgement
+from chaoslab.comparison.changes import COMPARED, Change, Margin, Pair
 from chaoslab.errors import UsageError, nearest
 from chaoslab.intervals import LEVEL
 from chaoslab.store import Campaign
