@@ -5,6 +5,7 @@
 #   make lab     open JupyterLab in notebooks/
 #   make check   lint and types
 #   make crash   kill the tool, its guardian or both in the middle of every fault (KILLS=2000; needs root)
+#   make alarms  how often `chaoslab compare` cries wolf, and how often it misses one (TRIALS=2000; half an hour)
 #   make soak    faults that come and go for an hour: memory, descriptors and rows (MINUTES=60; with root, the network's too)
 #   make fuzz    damaged journals, campaign folders and scenario files, at random (FUZZ_EXAMPLES=5000; minutes)
 #   make coverage-study   hold each interval against known truths (TRIALS=2000 RUNS=2000; about half an hour)
@@ -17,7 +18,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 
-.PHONY: demo test lab check crash soak fuzz coverage-study lock clean
+.PHONY: demo test lab check crash alarms soak fuzz coverage-study lock clean
 
 demo: $(READY)
 	$(BIN)/chaoslab demo
@@ -37,6 +38,10 @@ KILLS := 2000
 crash: $(READY)
 	$(BIN)/python -m tests.crash --kills $(KILLS)
 
+TRIALS := 2000
+alarms: $(READY)
+	$(BIN)/python -m tests.false_alarms --trials $(TRIALS)
+
 MINUTES := 60
 soak: $(READY)
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
@@ -45,7 +50,6 @@ FUZZ_EXAMPLES := 5000
 fuzz: $(READY)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz --timeout=0
 
-TRIALS := 2000
 RUNS := 2000
 coverage-study: $(READY)
 	$(BIN)/python -m chaoslab.study --trials $(TRIALS) --runs $(RUNS) --output data/coverage

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from chaoslab.analysis import Analysis, ScenarioResult, analyse
+    from chaoslab.baselines import find as find_campaign
+    from chaoslab.comparison import Comparison, compare
     from chaoslab.demo.stage import shop
     from chaoslab.errors import ChaoslabError
     from chaoslab.experiment import run
@@ -32,6 +34,7 @@ _HOMES: Final = {
     "Analysis": ("chaoslab.analysis", "Analysis"),
     "Campaign": ("chaoslab.store", "Campaign"),
     "ChaoslabError": ("chaoslab.errors", "ChaoslabError"),
+    "Comparison": ("chaoslab.comparison", "Comparison"),
     "Dose": ("chaoslab.records", "Dose"),
     "Estimate": ("chaoslab.intervals", "Estimate"),
     "Run": ("chaoslab.store", "Run"),
@@ -40,6 +43,8 @@ _HOMES: Final = {
     "Slo": ("chaoslab.scenario", "Slo"),
     "Verdict": ("chaoslab.verdict", "Verdict"),
     "analyse": ("chaoslab.analysis", "analyse"),
+    "compare": ("chaoslab.comparison", "compare"),
+    "find_campaign": ("chaoslab.baselines", "find"),
     "load_scenarios": ("chaoslab.scenario_file", "load"),
     "render_report": ("chaoslab.report", "render"),
     "run": ("chaoslab.experiment", "run"),
@@ -50,6 +55,7 @@ __all__ = [
     "Analysis",
     "Campaign",
     "ChaoslabError",
+    "Comparison",
     "Dose",
     "Estimate",
     "Run",
@@ -58,6 +64,8 @@ __all__ = [
     "Slo",
     "Verdict",
     "analyse",
+    "compare",
+    "find_campaign",
     "load_scenarios",
     "render_report",
     "run",

@@ -331,6 +331,21 @@ def repeats_to_clear(estimate: Estimate, threshold: float) -> int | None:
     return int(clear[0]) if len(clear) else None
 
 
+def with_repeats(estimate: Estimate, n: int) -> Estimate:
+    """Return `estimate` as it would be over `n` runs, centre and spread unchanged.
+
+    Raises:
+        ValueError: it has no value or no spread.
+
+    >>> estimate = with_repeats(mean_difference([5.0, 7.0, 9.0], unit="ms"), 12)
+    >>> round(estimate.value, 2), round(estimate.low, 2), round(estimate.high, 2)
+    (7.0, 5.73, 8.27)
+    """
+    if estimate.value is None or estimate.spread is None:
+        raise ValueError(f"the estimate has no spread to work with: {estimate.reason}")
+    return _spanned(replace(estimate, n=n))
+
+
 def _repeats_of_korn_graubard(estimate: Estimate, threshold: float) -> int | None:
     share, limit = (estimate.value or 0.0) / 100, threshold / 100
     each = (estimate.trials or 0) / estimate.n

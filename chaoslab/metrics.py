@@ -176,8 +176,8 @@ def measure(
     where = f"{run.scenario}, repeat {run.repeat}"
     starts, over_us = _windows(run, where)
     check_probes(probes, where)
-    mine = probes.loc[(probes["probe"] == probe).to_numpy()].sort_values("seq", kind="stable")
-    sent = mine.loc[(mine["error"] != ErrorKind.UNSENT).to_numpy()]
+    mine = _by_sequence(probes, (probes["probe"] == probe).to_numpy())
+    sent = _by_sequence(mine, (mine["error"] != ErrorKind.UNSENT).to_numpy())
     seen = _Seen.of(sent, starts, run.finished_us)
     injected, reverted = int(starts[1]), int(starts[2])
     during = seen.in_phase("injection")
@@ -210,6 +210,12 @@ def measure(
     )
 
 
+def _by_sequence(rows: pd.DataFrame, chosen: Bools) -> pd.DataFrame:
+    """Return the chosen rows in order of `seq`; what is whole and in order already is not copied."""
+    kept = rows if chosen.all() else rows.loc[chosen]
+    return kept if kept["seq"].is_monotonic_increasing else kept.sort_values("seq", kind="stable")
+
+
 def check_probes(probes: pd.DataFrame, where: str) -> None:
     """Raise CampaignFolderError unless `probes` are rows that one run can have; `where` names it in the message."""
     missing = [name for name in PROBES.names if name not in probes.columns]
@@ -220,15 +226,19 @@ def check_probes(probes: pd.DataFrame, where: str) -> None:
             raise CampaignFolderError(
                 f"{where}: the column {name!r} of probes is {probes[name].dtype}; accepted: whole numbers"
             )
-    good, failed = (probes["outcome"] == name for name in (Outcome.SUCCESS, Outcome.FAILURE))
-    rows = probes.sort_values(["probe", "seq"], kind="stable")
-    same = (rows["probe"] == rows["probe"].shift()).to_numpy()
+    names, seq, scheduled = probes["probe"], probes["seq"].to_numpy(), probes["scheduled_us"].to_numpy()
+    codes = names.cat.codes.to_numpy() if isinstance(names.dtype, pd.CategoricalDtype) else pd.factorize(names)[0]
+    if len(codes) and (codes.min() != codes.max() or (np.diff(seq) < 0).any()):
+        order = np.lexsort((seq, codes))
+        codes, seq, scheduled = codes[order], seq[order], scheduled[order]
+    same = codes[1:] == codes[:-1]
+    good, failed = ((probes["outcome"] == name).to_numpy() for name in (Outcome.SUCCESS, Outcome.FAILURE))
     problems = {
-        "a latency below zero": (probes["latency_us"] < 0).to_numpy(),
-        "an outcome that is neither success nor failure": ~(good | failed).to_numpy(),
-        "a success with an error, or a failure without one": (failed != probes["error"].notna()).to_numpy(),
-        "the same probe twice (seq)": same & (rows["seq"].diff() == 0).to_numpy(),
-        "a schedule that goes backwards": same & (rows["scheduled_us"].diff() < 0).to_numpy(),
+        "a latency below zero": probes["latency_us"].to_numpy() < 0,
+        "an outcome that is neither success nor failure": ~(good | failed),
+        "a success with an error, or a failure without one": failed != probes["error"].notna().to_numpy(),
+        "the same probe twice (seq)": same & (np.diff(seq) == 0),
+        "a schedule that goes backwards": same & (np.diff(scheduled) < 0),
     }
     for problem, rows_hit in problems.items():
         if rows_hit.any():

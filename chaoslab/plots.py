@@ -355,7 +355,7 @@ def dose(rows: Sequence[tuple[str, Sequence[Dose]]], *, ax: Axes | None = None) 
     for place, (_, doses) in enumerate(rows):
         for one in doses:
             shown += _dose(ax, place, one)
-        _words_of_row(ax, place, _dose_words(doses))
+        words_of_row(ax, place, _dose_words(doses))
     ax.set_xlim(min(80.0, *shown) - 5, max(120.0, *shown) + 5)
     named_rows(ax, [label for label, _ in rows])
     ax.set_xlabel("measured, % of what was asked", color=MUTED, size=_SMALL)
@@ -502,7 +502,8 @@ def named_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.grid(visible=False, axis="y")
 
 
-def _words_of_row(ax: Axes, place: int, words: str, *, weight: str = "normal") -> None:
+def words_of_row(ax: Axes, place: int, words: str, *, weight: str = "normal") -> None:
+    """Write `words` to the right of the row at `place`."""
     ax.annotate(
         words,
         (1.0, place),
@@ -698,7 +699,7 @@ def _estimate(ax: Axes, place: int, row: Row, limits: Limits) -> None:
     estimate = row.estimate
     text = wording.estimate(estimate)
     weight = "bold" if row.outcome == "fail" else "normal"
-    _words_of_row(ax, place, f"{text} · {word}" if word else text, weight=weight)
+    words_of_row(ax, place, f"{text} · {word}" if word else text, weight=weight)
     low, high = limits
     if estimate.value is None and estimate.horizon is not None:
         ax.plot([max(low, min(estimate.horizon, high)), high], [place, place], color=edge, lw=1.8, ls=(0, (1, 1)))

@@ -38,6 +38,11 @@ _TEMPORARY: Final = ".tmp"
 _PRIVATE: Final = 0o700
 _PART_ROWS: Final = 4096
 _GROUP_ROWS: Final = 262_144
+_ORDERS: Final = {
+    "probes": ["scenario", "repeat", "scheduled_us", "seq"],
+    "resources": ["scenario", "repeat", "at_us"],
+    "events": ["at_us"],
+}
 _LONGEST_US: Final = 10 * 366 * 86_400 * 10**6
 _ONCE: Final = frozenset(
     {
@@ -309,17 +314,17 @@ class Campaign:
     @cached_property
     def probes(self) -> pd.DataFrame:
         """One row a probe, ordered by run and schedule; columns as in `records.PROBES`."""
-        return self._table("probes", ["scenario", "repeat", "scheduled_us", "seq"])
+        return self._frame("probes", _files(self.path / "probes"))
 
     @cached_property
     def resources(self) -> pd.DataFrame:
         """One row a sample of the host; columns as in `records.RESOURCES`."""
-        return self._table("resources", ["scenario", "repeat", "at_us"])
+        return self._frame("resources", _files(self.path / "resources"))
 
     @cached_property
     def events(self) -> pd.DataFrame:
         """One row an event, in the order in which they happened; columns as in `records.EVENTS`."""
-        return self._table("events", ["at_us"])
+        return self._frame("events", _files(self.path / "events"))
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
@@ -332,29 +337,51 @@ class Campaign:
         try:
             told = tuple(_run(rows, self) for _, rows in groups)
             known = {(run.scenario, run.repeat) for run in told}
-            probed: Any = self.probes.groupby(["scenario", "repeat"], sort=False, observed=True)["scheduled_us"]
-            return told + tuple(
-                _untold(str(scenario), int(repeat), times)
-                for (scenario, repeat), times in probed
-                if (scenario, repeat) not in known
-            )
+            untold = [key for key in self._recorded("probes") if key not in known]
+            return told + tuple(_untold(*key, self._of("probes", *key)["scheduled_us"]) for key in untold)
         except (ValueError, KeyError, TypeError) as error:
             raise CampaignFolderError(
                 f"{self.path / 'events'} holds an event that cannot be read: {error!r}"
             ) from error
 
     def probes_of(self, run: Run) -> pd.DataFrame:
-        """Return the probes of one run, index from 0."""
-        return self._of("probes", run)
+        """Return the probes of one run, index from 0; only what is on disk of this run is read."""
+        return self._of("probes", run.scenario, run.repeat)
 
     def resources_of(self, run: Run) -> pd.DataFrame:
-        """Return the resource samples of one run, index from 0."""
-        return self._of("resources", run)
+        """Return the resource samples of one run, index from 0; only what is on disk of this run is read."""
+        return self._of("resources", run.scenario, run.repeat)
 
-    def _of(self, table: str, run: Run) -> pd.DataFrame:
-        rows = self._grouped(table).get((run.scenario, run.repeat))
+    def _of(self, table: str, scenario: str, repeat: int) -> pd.DataFrame:
+        files = self._files_of(table)
+        if files is not None:
+            return self._frame(table, files.get((scenario, repeat), []))
+        rows = self._grouped(table).get((scenario, repeat))
         frame: pd.DataFrame = getattr(self, table)
         return (frame.iloc[:0] if rows is None else frame.iloc[rows]).reset_index(drop=True)
+
+    def _recorded(self, table: str) -> list[tuple[str, int]]:
+        """Return the runs that `table` has rows of."""
+        files = self._files_of(table)
+        keys = self._grouped(table) if files is None else files
+        return [(str(scenario), int(repeat)) for scenario, repeat in keys]
+
+    def _files_of(self, table: str) -> dict[tuple[str, int], list[Path]] | None:
+        """Return the files of each run; None where a file holds more than one, as when others have written it."""
+        cache = self.__dict__.setdefault("_files", {})
+        if table not in cache:
+            found: dict[tuple[str, int], list[Path]] = {}
+            for file in _files(self.path / table):
+                with _readable(file):
+                    key = _only_run(pq.read_metadata(file))
+                if key is None:
+                    cache[table] = None
+                    break
+                found.setdefault(key, []).append(file)
+            else:
+                cache[table] = found
+        files: dict[tuple[str, int], list[Path]] | None = cache[table]
+        return files
 
     def _grouped(self, table: str) -> dict[Any, Any]:
         cache = self.__dict__.setdefault("_groups", {})
@@ -364,10 +391,10 @@ class Campaign:
         groups: dict[Any, Any] = cache[table]
         return groups
 
-    def _table(self, table: str, order: list[str]) -> pd.DataFrame:
+    def _frame(self, table: str, files: Sequence[Path]) -> pd.DataFrame:
         folder, schema = self.path / table, TABLES[table]
         with _readable(folder):
-            tables = [_rows(file, schema) for file in _files(folder)]
+            tables = [_rows(file, schema) for file in files]
             rows = pa.concat_tables(tables).unify_dictionaries() if tables else schema.empty_table()
             for part in schema:
                 if not part.nullable and rows[part.name].null_count:
@@ -376,7 +403,32 @@ class Campaign:
         for name in {"scheduled_us", "at_us"} & set(frame.columns):
             if not frame[name].between(-_LONGEST_US, _LONGEST_US).all():
                 raise CampaignFolderError(f"{folder}: {name!r} holds an instant years away from the campaign")
-        return frame.sort_values(order, kind="stable", ignore_index=True)
+        if len(files) == 1 and _in_order(frame, table):
+            return frame
+        return frame.sort_values(_ORDERS[table], kind="stable", ignore_index=True)
+
+
+def _in_order(frame: pd.DataFrame, table: str) -> bool:
+    """Whether the rows of one file need no sorting: those of one run, each later than the one before it."""
+    instants = frame["scheduled_us" if table == "probes" else "at_us"].to_numpy()
+    one_run = table == "events" or (frame["scenario"].cat.codes.nunique() <= 1 and frame["repeat"].nunique() <= 1)
+    return one_run and bool((instants[1:] > instants[:-1]).all())
+
+
+def _only_run(metadata: pq.FileMetaData) -> tuple[str, int] | None:
+    """Return the one run that a file's statistics say it holds; None for more than one, or where they say nothing."""
+    places = {metadata.schema.column(place).path: place for place in range(metadata.num_columns)}
+    found = set()
+    for group in range(metadata.num_row_groups):
+        for name in ("scenario", "repeat"):
+            if name not in places:
+                return None
+            known = metadata.row_group(group).column(places[name]).statistics
+            if known is None or not known.has_min_max:
+                return None
+            found |= {(name, known.min), (name, known.max)}
+    values = dict(found)
+    return (str(values["scenario"]), int(values["repeat"])) if len(found) == 2 and len(values) == 2 else None
 
 
 def _rows(file: Path, schema: pa.Schema) -> pa.Table:
@@ -453,8 +505,7 @@ def _run(rows: pd.DataFrame, campaign: Campaign) -> Run:
     if finished is None:
         state, reason = RunState.BROKEN, "the run has no end: chaoslab was killed, or is still running"
         last = int(rows["at_us"].iloc[-1])
-        probes = campaign.probes
-        seen = probes.loc[(probes["scenario"] == scenario) & (probes["repeat"] == repeat), "scheduled_us"]
+        seen = campaign._of("probes", scenario, repeat)["scheduled_us"]
         finished_us = max(last, int(seen.max())) if len(seen) else last
     else:
         state, reason, finished_us = RunState(finished[1]["state"]), str(finished[1]["reason"]), finished[0]

@@ -56,12 +56,15 @@ def sick() -> Iterator[str]:
 def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert chaoslab("--help") == 0
     text = capsys.readouterr().out
-    for name in ("demo", "run", "report", "validate", "scenarios", "doctor", "recover", "trust"):
+    commands = ("demo", "run", "report", "validate", "plan", "trends", "scenarios", "doctor", "recover", "trust")
+    for name in commands:
         assert f"  {name} " in text
     assert "130, 143, 129" in " ".join(text.split())
 
 
-@pytest.mark.parametrize("command", ["demo", "run", "report", "validate", "scenarios", "doctor", "recover", "trust"])
+@pytest.mark.parametrize(
+    "command", ["demo", "run", "report", "validate", "plan", "trends", "scenarios", "doctor", "recover", "trust"]
+)
 def test_every_command_has_help_and_verbose(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert chaoslab(command, "--help") == 0
     assert "--verbose" in capsys.readouterr().out

@@ -64,7 +64,7 @@ def test_a_terminal_that_is_closed_is_a_hangup_undone_with_exit_129(case: Case) 
         while case.up.exists():
             os.read(master, 4096)  # a terminal that nobody reads makes its writers wait
         os.close(master)
-        assert undone_after(case) < LIMIT
+        assert undone_after(case, process.pid) < LIMIT  # which still writes its results
         assert process.wait(timeout=20) == 129
     (run,) = store.Campaign.open(case.folder).runs
     assert run.state == "aborted"

@@ -29,12 +29,20 @@ _COMMANDS: Final = {
     "scenarios": "chaoslab.cli.scenarios",
     "report": "chaoslab.cli.analysis",
     "validate": "chaoslab.cli.analysis",
+    "compare": "chaoslab.cli.compare",
+    "baseline": "chaoslab.cli.baseline",
+    "plan": "chaoslab.cli.planning",
+    "trends": "chaoslab.cli.trends",
 }
 _SUMMARIES: Final = {
     "demo": "Break the embedded shop, measure it and open the report.",
     "run": "Run a campaign against a target.",
     "report": "Render the report of a campaign.",
     "validate": "Judge a campaign against its SLOs.",
+    "compare": "Compare a campaign with a baseline.",
+    "baseline": "Keep campaigns as baselines.",
+    "plan": "Say how many repeats the next campaign needs.",
+    "trends": "Show what became of a service from campaign to campaign.",
     "scenarios": "List, check or describe scenario files.",
     "trust": "Let a scenario file run the commands that it names, as it is now.",
     "doctor": "Say what can be injected on this machine, and what is missing.",
@@ -72,8 +80,8 @@ class _Program(click.Group):
 def program(ctx: click.Context) -> None:
     """Break a running service on purpose, measure it from outside, and say how sure you are.
 
-    Exit codes: 0 all well · 1 SLO violated (with --fail-on-violation) · 2 bad usage or file · 3 inconclusive (with
-    --fail-on-violation) · 4 a fault was not delivered · 5 an abort condition stopped the campaign · 6 something could
+    Exit codes: 0 all well · 1 SLO violated or a regression (with --fail-on-…) · 2 bad usage or file · 3 inconclusive
+    (with --fail-on-…) · 4 a fault was not delivered · 5 an abort condition stopped the campaign · 6 something could
     not be reverted · 130, 143, 129 interrupted, everything reverted.
     """
     if ctx.invoked_subcommand != "recover" and not {"-h", "--help"} & set(ctx.meta[_ARGUMENTS]):

@@ -57,7 +57,7 @@ def validate(
     from chaoslab.export import markdown as documents
     from chaoslab.store import Campaign
 
-    analysis = analyse(Campaign.open(folder), slos=_slos(environment, config))
+    analysis = analyse(Campaign.open(folder), slos=objectives(environment, config))
     if markdown is not None:
         _write(markdown, documents.render(analysis))
     if as_json:
@@ -67,7 +67,7 @@ def validate(
     return analysis.exit_code(fail_on_violation=fail_on_violation)
 
 
-def _slos(environment: str | None, config: Path | None) -> tuple[Slo, ...] | None:
+def objectives(environment: str | None, config: Path | None) -> tuple[Slo, ...] | None:
     """Return the thresholds that were asked for, or None for those the campaign ran with."""
     if environment is None and config is None:
         return None

@@ -20,8 +20,8 @@ def render(analysis: Analysis) -> str:
         f"**{narrative.OUTCOME_WORDS[analysis.outcome]}.** {escape(narrative.headline(analysis))}",
         escape(narrative.setting(analysis)),
         *_problems(analysis),
-        *_bullets(narrative.missed(analysis), "What is missed"),
-        *_bullets(narrative.missed(analysis, "warning"), "Missed, but only a warning"),
+        *bullets(narrative.missed(analysis), "What is missed"),
+        *bullets(narrative.missed(analysis, "warning"), "Missed, but only a warning"),
         "## Verdicts",
         _verdicts(analysis),
         "## Was the fault there?",
@@ -31,9 +31,9 @@ def render(analysis: Analysis) -> str:
         "## What was not measured",
         _omissions(analysis),
         "## How this was measured",
-        _table(["Scenario", "What delivered the fault"], narrative.mechanisms(analysis)),
-        _table(["Metric", "Estimate and interval"], narrative.methods(analysis)),
-        _table(["", "Provenance"], narrative.provenance(analysis)),
+        table(["Scenario", "What delivered the fault"], narrative.mechanisms(analysis)),
+        table(["Metric", "Estimate and interval"], narrative.methods(analysis)),
+        table(["", "Provenance"], narrative.provenance(analysis)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -50,12 +50,14 @@ def escape(text: str) -> str:
     return re.sub(r"[\\`*_<>|~#&]|\](?=[(\[:])", r"\\\g<0>", clean)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return rows of plain text as a table."""
     lines = [head, ["---"] * len(head), *([escape(str(cell)) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _bullets(sentences: Sequence[str], title: str = "") -> list[str]:
+def bullets(sentences: Sequence[str], title: str = "") -> list[str]:
+    """Return sentences as a list under its title, or nothing where there is none."""
     if not sentences:
         return []
     return [*([f"**{title}**"] if title else []), "\n".join(f"- {escape(sentence)}" for sentence in sentences)]
@@ -75,7 +77,7 @@ def _problems(analysis: Analysis) -> list[str]:
         for problem in grave
         for part in (f"**{escape(problem.text)}**", *([_fenced(problem.command)] if problem.command else []))
     ]
-    return parts + _bullets([problem.text for problem in problems if not problem.grave], "What does not count")
+    return parts + bullets([problem.text for problem in problems if not problem.grave], "What does not count")
 
 
 def _verdicts(analysis: Analysis) -> str:
@@ -93,7 +95,7 @@ def _verdicts(analysis: Analysis) -> str:
         ]
         for verdict in analysis.verdicts
     ]
-    return _table(head, rows) if rows else "No objective was judged."
+    return table(head, rows) if rows else "No objective was judged."
 
 
 def _doses(analysis: Analysis) -> list[str]:
@@ -103,17 +105,17 @@ def _doses(analysis: Analysis) -> list[str]:
         (row.scenario, row.quantity, row.asked, row.accepted, row.measured, row.within, row.mechanism, row.how)
         for row in rows
     ]
-    table = _table(head, cells) if rows else "No dose was measured in this campaign."
-    return [*_bullets(narrative.undosed(analysis)), table]
+    shown = table(head, cells) if rows else "No dose was measured in this campaign."
+    return [*bullets(narrative.undosed(analysis)), shown]
 
 
 def _scenario(result: ScenarioResult) -> list[str]:
     kind = f"{result.type.replace('_', ' ')}, {result.intensity}"
-    return [f"### {escape(result.name)} ({escape(kind)})", *_bullets(narrative.story(result))]
+    return [f"### {escape(result.name)} ({escape(kind)})", *bullets(narrative.story(result))]
 
 
 def _omissions(analysis: Analysis) -> str:
     rows = narrative.omissions(analysis)
     if not rows:
         return "Every metric that an objective names was measured, with an interval, in every scenario."
-    return _table(["Scenario", "Metric", "Why"], rows)
+    return table(["Scenario", "Metric", "Why"], rows)

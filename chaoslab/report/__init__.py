@@ -8,20 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from chaoslab import share, store
-from chaoslab.errors import CampaignFolderError
+from chaoslab.errors import CampaignFolderError, UsageError
+from chaoslab.export import comparison as comparisons
 from chaoslab.export import markdown, prometheus
-from chaoslab.report.sections import Section, answer, doses, method, omissions, recovery, scenarios, style
+from chaoslab.report.outlook import budget, changed, histories
+from chaoslab.report.sections import (
+    Section,
+    answer,
+    changes,
+    comparison,
+    doses,
+    method,
+    omissions,
+    recovery,
+    scenarios,
+    style,
+)
 
 if TYPE_CHECKING:
     from chaoslab.analysis import Analysis
+    from chaoslab.comparison import Comparison
 
 __all__ = [
     "Section",
     "answer",
+    "budget",
+    "changed",
+    "changes",
+    "comparison",
     "doses",
+    "histories",
     "method",
     "omissions",
     "recovery",
@@ -29,10 +49,13 @@ __all__ = [
     "scenarios",
     "style",
     "write_all",
+    "write_comparison",
     "write_page",
+    "write_trends",
 ]
 
 NOTEBOOK: Final = "03_resilience_report.ipynb"
+TRENDS: Final = "05_trends.ipynb"
 EXECUTED: Final = "report.ipynb"
 PAGE: Final = "report.html"
 
@@ -59,6 +82,21 @@ def write_all(folder: Path | str) -> Analysis:
     except OSError as error:
         raise CampaignFolderError(f"{folder} cannot be written: {error.strerror or error}") from error
     return analysis
+
+
+def write_comparison(found: Comparison, folder: Path | str) -> None:
+    """Write `comparison.json` and `comparison.md` into `folder`, made if need be; equal comparisons give equal bytes.
+
+    Raises:
+        CampaignFolderError: it cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        store.write_json(folder / "comparison.json", found.as_dict())
+        store.write_text(folder / "comparison.md", comparisons.render(found))
+    except OSError as error:
+        raise CampaignFolderError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 def render(folder: Path | str, *, show_code: bool = False, parameters: Mapping[str, Any] | None = None) -> Path:
@@ -99,3 +137,30 @@ def write_page(folder: Path | str, *, show_code: bool = False, parameters: Mappi
         notebook.as_page(executed, title=f"Resilience report · {campaign.name}", show_code=show_code),
     )
     return folder / PAGE
+
+
+def write_trends(output: Path | str, parameters: Mapping[str, Any], *, show_code: bool = False) -> Path:
+    """Execute the notebook of trends and write the HTML page made from it to `output`.
+
+    Args:
+        output: the page; it must end in ".html".
+        parameters: of the notebook; `campaigns` is a list of absolute paths.
+
+    Raises:
+        UsageError: a page that cannot be written, or an unknown parameter.
+        ChaoslabError: the notebook failed.
+    """
+    from chaoslab.report import notebook
+
+    output = Path(output)
+    if output.suffix != ".html":
+        raise UsageError(f"output is {output}; accepted: a file that ends in .html")
+    if not output.parent.is_dir():
+        raise UsageError(f"output {output} cannot be written: there is no folder {output.parent}")
+    with TemporaryDirectory(prefix="chaoslab-") as scratch:
+        executed = notebook.execute(share.notebook(TRENDS), Path(scratch) / TRENDS, parameters, cwd=Path(scratch))
+    try:
+        store.write_text(output, notebook.as_page(executed, title="Trends", show_code=show_code))
+    except OSError as error:
+        raise UsageError(f"output {output} cannot be written: {error.strerror or error}") from error
+    return output

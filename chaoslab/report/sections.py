@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from chaoslab import plots, wording
+from chaoslab import forest, plots, wording
+from chaoslab.export import comparison as comparisons
 from chaoslab.export import narrative
 from chaoslab.report import figures
 
 if TYPE_CHECKING:
     from chaoslab.analysis import Analysis
+    from chaoslab.comparison import Comparison, Role
     from chaoslab.store import Campaign
 
 TEMPLATE: Final = Path(__file__).parent / "template"
@@ -79,6 +81,25 @@ def method(analysis: Analysis) -> Section:
 def omissions(analysis: Analysis) -> Section:
     """Return what was not measured, and why."""
     return _render("omissions", analysis=analysis)
+
+
+def comparison(found: Comparison) -> Section:
+    """Return the answer of a comparison in words, what a reader must know, and its gate with the figure."""
+    return _render("comparison", found=found, words_of=comparisons, figure=_forest(found, "gate"))
+
+
+def changes(found: Comparison) -> Section:
+    """Return what was explored beside the gate, and how all of it was compared."""
+    return _render("changes", found=found, words_of=comparisons, figure=_forest(found, "explored"))
+
+
+def _forest(found: Comparison, role: Role) -> plots.Picture | None:
+    table = found.table()
+    rows = table[table["role"] == role]
+    if rows.empty:
+        return None
+    caption = "Change from baseline to candidate as a multiple of its margin, with its interval; to the right is worse."
+    return plots.picture(forest.forest(rows), alt=forest.describe(rows), caption=caption)
 
 
 def _render(name: str, **values: Any) -> Section:

@@ -114,7 +114,7 @@ DAMAGES = AT_EVERY_BYTE | AT_MANY_BYTES
 
 def bytes_of(data: bytes, damage: str) -> range:
     """The places to damage: the gate takes some of them for all but the plain cases."""
-    return range(0, len(data), 1 if EXAMPLES or damage in AT_EVERY_BYTE else 7)
+    return range(0, len(data), 1 if EXAMPLES or damage in AT_EVERY_BYTE else 11)
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -160,7 +160,7 @@ def test_a_journal_cut_at_any_byte_keeps_what_was_whole(sample: Sample) -> None:
 
 @pytest.mark.parametrize("garbage", [b"garbage\n", b"\n\n", b"\0" * 40, b'{"sequence": ', b'{"a": [[[[', b"[" * 5000])
 def test_garbage_between_any_two_bytes_hides_no_other_line(sample: Sample, garbage: bytes) -> None:
-    for place in range(0, len(sample.data), 1 if EXAMPLES else 10):
+    for place in range(0, len(sample.data), 1 if EXAMPLES else 15):
         found = Contents.of(inserted(garbage)(sample.data, place))
         missing = sample.open_steps.keys() - found.open_steps.keys()
         assert all(sample.key(sample.line_of(place) or 0) == key for key in missing)
@@ -171,7 +171,7 @@ def test_garbage_between_any_two_bytes_hides_no_other_line(sample: Sample, garba
 def test_a_journal_from_before_there_were_checksums_is_read_too(sample: Sample, name: str) -> None:
     old = Sample(without_checksums(sample.data), sample.folder)
     assert old.open_steps == sample.open_steps
-    for place in range(0, len(old.data), 1 if EXAMPLES else 7):
+    for place in range(0, len(old.data), 1 if EXAMPLES else 11):
         found, number = Contents.of(DAMAGES[name](old.data, place)), old.line_of(place)
         safe = {key for key in old.open_steps if number is None or old.key(number) != key}
         assert safe <= found.open_steps.keys(), f"byte {place}, line {number}"
@@ -201,7 +201,7 @@ def worn(data: bytes, marks: list[tuple[Damage, int]]) -> bytes:
     return data
 
 
-@examples(150)
+@examples(100)
 @given(marks=damages)
 def test_however_much_is_damaged_no_step_is_lost_in_silence(sample: Sample, marks: list[tuple[Damage, int]]) -> None:
     damaged = worn(sample.data, marks)
@@ -226,7 +226,7 @@ def recovered() -> int:
     return ended.value.code
 
 
-@examples(12)
+@examples(8)
 @given(marks=damages)
 def test_recover_undoes_what_can_be_read_and_never_claims_more(
     tmp_path: Path, state: Path, marks: list[tuple[Damage, int]]
