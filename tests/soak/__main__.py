@@ -188,7 +188,7 @@ def conclude(folder: Path, series: pd.DataFrame, one: Soak, problems: list[str],
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak")
-    parser.add_argument("--minutes", type=float, default=60.0, help="how long (60); from 12 on memory is judged too")
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long (60); from 12 on memory is judged")
     parser.add_argument("--rate", type=float, default=100.0, help="probes a second, of each of the two campaigns")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("campaigns") / f"{datetime.now():%Y%m%d-%H%M%S}-soak")
