@@ -11,26 +11,30 @@ and whoever undoes the rest says so and keeps the journal. A damaged "undone" ha
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import secrets
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import IO, Any, Final, get_args, get_origin, get_type_hints
 
 from chaoslab import targets
 from chaoslab.agent import processes
 from chaoslab.agent.processes import Identity, boot_id
 from chaoslab.errors import ChaoslabError
-from chaoslab.journal_lines import AFTER_TORN, line, pieces
+from chaoslab.journal_lines import AFTER_TORN, line, pieces, sound
 from chaoslab.redaction import learn, learn_environment, redact_document
 
 JOURNAL_FILE: Final = "journal.jsonl"
+_CHUNK: Final = 65536
 
 
 class Phase(StrEnum):
@@ -104,7 +108,6 @@ class Contents:
     it, in the boot `boot`; `writers` are all that appended to it. `home` is the campaign's folder.
     """
 
-    entries: list[Mapping[str, Any]] = field(default_factory=list)
     open_steps: dict[_Key, OpenStep] = field(default_factory=dict)
     undone: set[_Key] = field(default_factory=set)
     lost: list[int] = field(default_factory=list)
@@ -129,11 +132,11 @@ class Contents:
         """Return what the bytes of a journal say; nothing they hold is an error."""
         contents = cls()
         for piece in pieces(data):
-            if not contents._take(piece.entry or {}) and not piece.torn and piece.phase not in _NO_INTENT:
+            if not contents.take(piece.entry or {}) and not piece.torn and piece.phase not in _NO_INTENT:
                 contents.lost.append(piece.number)
         return contents
 
-    def _take(self, entry: Mapping[str, Any]) -> bool:
+    def take(self, entry: Mapping[str, Any]) -> bool:
         """Add one entry; False where it does not hold what it must."""
         try:
             phase, key = Phase(entry["phase"]), (_text(entry["run"]), _text(entry["step"]))
@@ -156,8 +159,11 @@ class Contents:
                 self.writers.add((_text(entry["boot_id"]), _identity(writer)))
         except (KeyError, TypeError, ValueError, OverflowError):
             return False
-        self.entries.append(entry)
         return True
+
+    def copy(self) -> Contents:
+        """Return the same, which what is taken later does not change."""
+        return replace(self, open_steps=dict(self.open_steps), undone=set(self.undone), writers=set(self.writers))
 
     def _undo(self, key: _Key) -> None:
         if key not in self.open_steps and key not in self.undone and self.lost:
@@ -177,6 +183,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._sequence = 0
+        self._known = _Known()
 
     @classmethod
     def named(cls, name: str) -> Journal:
@@ -256,7 +263,8 @@ class Journal:
         own = self.read().open_steps.get((run, step.name))
         if own is None:
             raise ChaoslabError(f"the journal {self.path} does not hold that {step.name} was begun")
-        for journal in (Journal(path) for path in sorted(self.path.parent.glob("*.jsonl"))):
+        for path in sorted(self.path.parent.glob("*.jsonl")):
+            journal = self if path == self.path else Journal(path)
             for other in _steps_if_readable(journal):
                 mine = journal.path == self.path and other.run == run
                 shared = set(own.claims) & set(other.claims)
@@ -268,21 +276,41 @@ class Journal:
     def read(self) -> Contents:
         """Read the journal; one that is not there holds nothing.
 
+        What was read before, and is the same byte for byte, is not taken apart again: a journal grows for as long as a
+        campaign lasts, and is read at each step.
+
         Raises:
             ChaoslabError: there is something that is not a file, or cannot be read at all.
         """
+        with self._opened() as file:
+            if self._known.crc != _checksum(file, self._known.length):
+                self._known = _Known()
+                file.seek(0)
+            if self._known.extend(file.read()):
+                return self._known.contents.copy()
+            self._known = _Known()
+            file.seek(0)
+            return Contents.of(file.read())
+
+    @contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
         try:
             if self.path.exists() and not self.path.is_file():
                 raise ChaoslabError(f"the journal {self.path} cannot be read: it is not a file")
-            return Contents.of(self.path.read_bytes())
-        except FileNotFoundError:
-            return Contents()
+            try:
+                file: IO[bytes] = self.path.open("rb")
+            except FileNotFoundError:
+                file = io.BytesIO()
+            with file:
+                yield file
         except OSError as error:
             raise ChaoslabError(f"the journal {self.path} cannot be read: {error.strerror}") from error
 
-    def entries(self) -> Iterator[Mapping[str, Any]]:
+    def entries(self) -> list[Mapping[str, Any]]:
         """Return the entries that can be read; errors as for `read`."""
-        return iter(self.read().entries)
+        contents = Contents()
+        with self._opened() as file:
+            return [piece.entry for piece in pieces(file.read()) if piece.entry and contents.take(piece.entry)]
 
     def open_steps(self) -> list[OpenStep]:
         """Return the steps that are not known to be undone, the last one begun first; errors as for `read`."""
@@ -319,14 +347,14 @@ class Journal:
         Raises:
             ChaoslabError: the journal cannot be read, or the copy not be written.
         """
-        contents = self.read()
-        if contents.home is None or not contents.home.is_dir():
+        home = self.read().home
+        if home is None or not home.is_dir():
             return
-        final = contents.home / JOURNAL_FILE
+        final = home / JOURNAL_FILE
         temporary = final.with_suffix(".tmp")
         self.learn_secrets()
         try:
-            temporary.write_bytes(b"".join(line(_redacted(entry)) for entry in contents.entries))
+            temporary.write_bytes(b"".join(line(_redacted(entry)) for entry in self.entries()))
             temporary.replace(final)
         except OSError as error:
             raise ChaoslabError(f"the journal {self.path} cannot be copied to {final}: {error.strerror}") from error
@@ -344,6 +372,32 @@ def _redacted(entry: Mapping[str, Any]) -> dict[str, Any]:
         if "token" in entry.get(part, ()):
             shown[part]["token"] = entry[part]["token"]
     return shown
+
+
+@dataclass(slots=True)
+class _Known:
+    """The beginning of a journal, without any damage: its length, its CRC-32, and what it says."""
+
+    length: int = 0
+    crc: int = 0
+    contents: Contents = field(default_factory=Contents)
+
+    def extend(self, data: bytes) -> bool:
+        """Add what follows; False where it is not whole and sound, and then this is of no use any more."""
+        entries = sound(data)
+        if entries is None or not all(map(self.contents.take, entries)):
+            return False
+        self.length += len(data)
+        self.crc = zlib.crc32(data, self.crc)
+        return True
+
+
+def _checksum(file: IO[bytes], length: int) -> int:
+    """Return the CRC-32 of the next `length` bytes, or of what there is of them."""
+    crc = 0
+    while length and (chunk := file.read(min(length, _CHUNK))):
+        crc, length = zlib.crc32(chunk, crc), length - len(chunk)
+    return crc
 
 
 def _last_byte(path: Path) -> bytes:

@@ -60,18 +60,29 @@ def pieces(data: bytes) -> Iterator[Piece]:
             yield Piece(number, None, phase, torn and not _CHECKSUM.search(raw))
 
 
+def sound(data: bytes) -> list[Mapping[str, Any]] | None:
+    """Return the entries of whole lines that all bear out their checksum; None where there is anything else."""
+    *lines, rest = data.split(b"\n")
+    entries = [_checked(raw) for raw in lines]
+    return None if rest or None in entries else [entry for entry in entries if entry is not None]
+
+
+def _checked(raw: bytes) -> Mapping[str, Any] | None:
+    checksum = _CHECKSUM.search(raw)
+    if checksum is None:
+        return None
+    whole = raw[: checksum.start()] + b"}"
+    return _object(whole) if zlib.crc32(whole) == int(checksum[1]) else None
+
+
 def _found(data: bytes) -> Iterator[tuple[int, bytes, Mapping[str, Any] | None]]:
     checked = False
     for number, physical in enumerate(data.split(b"\n"), 1):
         for match in _PIECE.finditer(physical):
             raw = match[0].strip()
-            checksum = _CHECKSUM.search(raw)
-            entry = None
-            if checksum:
-                whole = raw[: checksum.start()] + b"}"
-                entry = _object(whole) if zlib.crc32(whole) == int(checksum[1]) else None
-                checked = checked or entry is not None
-            elif not checked:
+            entry = _checked(raw)
+            checked = checked or entry is not None
+            if not checked and not _CHECKSUM.search(raw):
                 entry = _object(raw) or _object(raw[:-1])  # what a line break was damaged into may stand behind it
             if raw:
                 yield number, raw, entry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import stat
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 from chaoslab.agent import processes
 from chaoslab.errors import ChaoslabError, NotReverted
 from chaoslab.hosts import LocalHost
-from chaoslab.journal import JOURNAL_FILE, Journal, Phase, Step, leftovers
+from chaoslab.journal import JOURNAL_FILE, Contents, Journal, Phase, Step, leftovers
+from chaoslab.journal_lines import sound
 from chaoslab.undo import undo, undo_all
 from tests.journals import disown
 
@@ -196,3 +198,51 @@ def test_what_was_withdrawn_is_not_undone(tmp_path: Path) -> None:
     journal.withdraw("r1", step)
     undo_all(journal, LocalHost())
     assert journal.open_steps() == []
+
+
+def test_only_what_was_added_is_taken_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, taken = Journal.create("j"), []
+    monkeypatch.setattr("chaoslab.journal.sound", lambda data: taken.append(len(data)) or sound(data))
+    for name in "abc":
+        size = journal.path.stat().st_size
+        journal.intend("r1", touching(tmp_path / name))
+        journal.open_steps()
+        assert taken.pop() == journal.path.stat().st_size - (size if name != "a" else 0)
+    assert journal.open_steps() == Journal(journal.path).open_steps()
+    assert taken[0] == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_reading_on_gives_what_reading_anew_gives_whatever_becomes_of_the_file(seed: int, tmp_path: Path) -> None:
+    draw, journal = random.Random(seed), Journal.create("j")
+
+    def spoil() -> None:
+        data = bytearray(journal.path.read_bytes())
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        journal.path.write_bytes(data)
+
+    def cut() -> None:
+        os.truncate(journal.path, draw.randrange(1, journal.path.stat().st_size))
+
+    def undo_one() -> None:
+        journal.append(Phase.UNDONE, run="r", step=f"file {draw.randrange(9)}")
+
+    def by_another() -> None:
+        Journal(journal.path).intend("r", touching(tmp_path / str(draw.randrange(9))))
+
+    def replaced() -> None:
+        journal.path.unlink()
+        Journal.create("j")
+
+    for _ in range(40):
+        draw.choices([by_another, undo_one, spoil, cut, replaced], weights=[12, 8, 1, 1, 1])[0]()
+        assert journal.read() == Contents.of(journal.path.read_bytes())
+
+
+def test_what_was_read_is_not_changed_by_what_is_read_later(tmp_path: Path) -> None:
+    journal = Journal.create("j")
+    journal.intend("r1", touching(tmp_path / "a"))
+    before = journal.read()
+    journal.append(Phase.UNDONE, run="r1", step="file a")
+    assert (set(before.open_steps), before.undone) == ({("r1", "file a")}, set())
+    assert journal.read().open_steps == {}

@@ -130,7 +130,7 @@ def test_a_lost_row_is_found(soaked: Soaked, tmp_path: Path, edit: Callable[[pa.
     assert any(words.replace("2099", str(whole)).replace("2098", str(whole - 1)) in problem for problem in problems)
 
 
-def test_a_lost_run_a_lost_sample_and_parts_that_were_not_joined_are_found(soaked: Soaked, tmp_path: Path) -> None:
+def test_lost_events_a_lost_sample_and_parts_that_were_not_joined_are_found(soaked: Soaked, tmp_path: Path) -> None:
     folder = tmp_path / "faults"
     shutil.copytree(soaked.folder / "faults", folder)
     first, second = sorted((folder / "events").iterdir())
@@ -138,6 +138,16 @@ def test_a_lost_run_a_lost_sample_and_parts_that_were_not_joined_are_found(soake
     change(folder / "resources" / first.name, lambda table: table.slice(1))
     (folder / "probes" / first.stem).mkdir()
     problems = "\n".join(rows.count(store.Campaign.open(folder)).problems)
-    assert "2 runs were planned, 1 are recorded" in problems
+    assert "Crash 1: its events are in no file" in problems
+    assert "Crash 1: its instruments say nothing" in problems
     assert "rows of resources, but the sampler recorded" in problems
     assert "not in one file" in problems
+
+
+def test_a_run_that_is_not_there_at_all_is_found(soaked: Soaked, tmp_path: Path) -> None:
+    folder = tmp_path / "faults"
+    shutil.copytree(soaked.folder / "faults", folder)
+    for table in ("probes", "resources", "events"):
+        sorted((folder / table).iterdir())[1].unlink()
+    problems = rows.count(store.Campaign.open(folder)).problems
+    assert problems == ("2 runs were planned, 1 are recorded, or in another order",)

@@ -17,7 +17,7 @@ Judged are:
 - memory of every process that lives from the beginning to the end: medians of each minute after the warm-up (a sixth
   of the time), their slope by Theil and Sen with its 95 % interval; it passes when the whole interval is below 1 MB an
   hour, fails when the whole interval is above, and is inconclusive otherwise. Neighbouring minutes are not independent,
-  so that the interval is rather too narrow;
+  so that the interval is rather too narrow. Huge pages are off for what is measured;
 - descriptors, threads and zombies of the same processes: from the first half to the second (after the warm-up) the
   least number and the median have not both become more;
 - rows: every run that was planned is there and has its reason if it did not deliver; in every run the probes count from

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ _ANALYSIS_LIMIT: Final = 300.0
 _MOST_SAMPLES: Final = 720
 _NOT_DELIVERED: Final = 4
 _SHORTEST: Final = 0.3
+_PR_SET_THP_DISABLE: Final = 41
 
 
 class Soak:
@@ -139,6 +141,14 @@ def _network() -> list[str]:
     return [*kit.rules(), *queues.splitlines(), *links.splitlines()]
 
 
+def _without_huge_pages() -> None:
+    """Have the kernel give this process, and all that it starts, small pages only (prctl(2)).
+
+    Where it may, it makes 2 MB resident of which only a page was used, at any time: no growth, but it looks like it.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
+
+
 def soak(folder: Path, plan: Plan, *, rate: float, seed: int) -> int:
     """Soak, say what was seen, and return the exit code."""
     folder.mkdir(parents=True)
@@ -147,9 +157,11 @@ def soak(folder: Path, plan: Plan, *, rate: float, seed: int) -> int:
         kit.open_tables()
     before = _network()
     one = Soak(folder, machine, plan, rate=rate, seed=seed)
-    series = one.run()
-    left = [*machine.traces(), *(f"network: {line}" for line in sorted(set(_network()) ^ set(before)))]
-    shutil.rmtree(machine.temporary)
+    try:
+        series = one.run()
+        left = [*machine.traces(), *(f"network: {line}" for line in sorted(set(_network()) ^ set(before)))]
+    finally:
+        shutil.rmtree(machine.temporary, ignore_errors=True)
     series.to_parquet(folder / "series.parquet")
     return conclude(folder, series, one, [*one.problems, *(f"left: {what}" for what in left)], warm_up=plan.seconds / 6)
 
@@ -176,7 +188,7 @@ def conclude(folder: Path, series: pd.DataFrame, one: Soak, problems: list[str],
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak")
-    parser.add_argument("--minutes", type=float, default=60.0, help="how long (60); from 12 on memory is judged too")
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long (60); from 12 on memory is judged")
     parser.add_argument("--rate", type=float, default=100.0, help="probes a second, of each of the two campaigns")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("campaigns") / f"{datetime.now():%Y%m%d-%H%M%S}-soak")
@@ -187,6 +199,7 @@ def main() -> int:
     if os.geteuid() == 0 and not options.here:
         os.execvp(IN_A_NAMESPACE[0], [*IN_A_NAMESPACE, sys.executable, "-m", "tests.soak", *sys.argv[1:], "--here"])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what it has started is ended with it
+    _without_huge_pages()
     return soak(options.output.resolve(), Plan(options.minutes), rate=options.rate, seed=options.seed)
 
 
