@@ -74,11 +74,11 @@ class Objective(_Part):
 
 
 class Configuration(_Part):
-    """The scenario file."""
+    """The scenario file; whoever passes a recording on may leave out where it lay."""
 
     file: str
-    path: str
-    sha256: str
+    path: str | None = None
+    sha256: str | None = None
 
 
 class Machine(_Part):

@@ -124,8 +124,8 @@ class Delivery:
         self._shown = not self.injection.steps
 
     def _intend(self, step: Step) -> None:
-        before = self._readings[0]
-        prior = {"at_us": before.at_us, "exit_code": before.exit_code, "seen": dict(before.data)}
+        before = self._readings[0] if self._readings else None
+        prior = {"at_us": before.at_us, "exit_code": before.exit_code, "seen": dict(before.data)} if before else {}
         self._room.journal.intend(self._room.run, step, claims=self.injection.claims, prior=prior)
         rival = self._room.journal.rival(self._room.run, step) if self.injection.claims else ""
         if rival:

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterable
 from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from chaoslab.errors import Interrupted
 
@@ -41,6 +41,7 @@ class Interrupts:
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is None:
             self.signum = signum
+            Cut.begun(signum)
 
     def check(self) -> None:
         """Raise Interrupted when a signal has come."""
@@ -61,15 +62,24 @@ def _under_nohup(signum: signal.Signals) -> bool:
 class Cut:
     """Lets the first signal cut what is going on by KeyboardInterrupt, as ^C does: for work that leaves nothing behind.
 
-    A context manager; `signum` is the signal that came, or None. Once one has come the process is to end: later ones
-    disturb neither the clean-up nor the exit code.
+    A context manager; `signum` is the signal that came, or None. Once one has come, here or to `Interrupts` within,
+    the process is to end: later ones disturb neither the clean-up nor the exit code.
     """
+
+    _open: ClassVar[list[Cut]] = []
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self._before: dict[int, Any] = {}
 
+    @classmethod
+    def begun(cls, signum: int) -> None:
+        """Note that somebody else has begun to end the process for this signal."""
+        for cut in cls._open:
+            cut.signum = signum if cut.signum is None else cut.signum
+
     def __enter__(self) -> Self:
+        self._open.append(self)
         if _on_main_thread():
             usual = (signal.SIG_DFL, signal.default_int_handler)
             noted = [signum for signum in SIGNALS if signal.getsignal(signum) in usual]
@@ -79,6 +89,7 @@ class Cut:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open.remove(self)
         ending = self.signum is not None or isinstance(error, Interrupted)
         for signum, handler in self._before.items():
             # Ignored by the kernel, not by a handler of ours: those go before the interpreter does.

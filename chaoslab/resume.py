@@ -134,7 +134,10 @@ def _request(campaign: store.Campaign, target: str | None, config: Path | None) 
         raise CampaignFolderError(
             f"{campaign.path / store.CAMPAIGN_FILE} lacks the key {missing[0]!r}, without which nothing can be resumed"
         )
-    source = config or Path(meta["configuration"]["path"])
+    recorded = meta["configuration"].get("path")
+    if config is None and recorded is None:
+        raise UsageError(f"{campaign.path} does not say where its scenario file lies; give it with --config")
+    source = config or Path(recorded)
     file, content_digest = load_with_digest(source)
     if digest(file) != meta["configuration"]["sha256"]:
         raise UsageError(

@@ -18,9 +18,11 @@ from chaoslab.errors import NotReverted
 from chaoslab.faults.victims import VICTIM
 from chaoslab.hosts import LocalHost
 from chaoslab.journal import Journal, Step, leftovers
+from chaoslab.journal_lines import line
 from chaoslab.undo import undo, undo_all
 from tests.conform import IN_A_NAMESPACE
 from tests.faults.trials import HERE, NAMESPACED, TRIALS
+from tests.journals import disown, rewrite
 from tests.test_journal import touching
 
 OTHER_BOOT = "00000000-0000-4000-8000-000000000000"
@@ -102,10 +104,9 @@ def abandoned(step: Step, *, boot: str = "", prior: dict[str, object] | None = N
     """A journal whose owner is dead, in this boot or another one, with one step still open."""
     journal = Journal.create(f"dead-{step.token}")
     journal.intend("r", step, prior=prior)
-    text = journal.path.read_text().replace('"owner": {"pid": ', '"owner": {"pid": 1')
+    disown(journal)
     # The boot of the entries, not that within the commands: whoever changes that shall have to say so.
-    lines = [json.loads(line) for line in text.splitlines()]
-    journal.path.write_text("".join(json.dumps(line | ({"boot_id": boot} if boot else {})) + "\n" for line in lines))
+    rewrite(journal, lambda entry: line(entry | ({"boot_id": boot} if boot else {})))
     return Journal(journal.path)
 
 
@@ -135,7 +136,7 @@ def test_recover_shows_what_is_touched_and_how_it_was_before(
 
 
 def freeze_of(identity: Identity, boot: str) -> Step:
-    which = (str(identity.pid), str(identity.start_ticks), "--boot", boot, "--token", "reboot-test")
+    which = (str(identity.pid), str(identity.start_ticks), "--boot", boot, "--mark", "reboot-test")
     return Step(
         name="freeze", do=(*VICTIM, "freeze", *which), undo=(*VICTIM, "thaw", *which), token="reboot", deadline=60
     )
@@ -161,7 +162,7 @@ def test_a_process_of_another_boot_is_never_touched_and_its_freeze_counts_as_und
     assert not leftovers()
 
 
-@pytest.mark.parametrize("command", ["kill --signal KILL", "stop --grace 1", "freeze --token t"])
+@pytest.mark.parametrize("command", ["kill --signal KILL", "stop --grace 1", "freeze --mark t"])
 def test_a_victim_of_another_boot_is_not_hit(command: str) -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         stranger = processes.identify(process.pid)
@@ -207,9 +208,7 @@ def test_rules_and_processes_of_another_boot_are_gone_and_count_as_undone(name: 
 def test_a_claim_of_another_boot_is_earlier_whatever_its_clock_says(tmp_path: Path) -> None:
     old = Journal.create("old")
     old.intend("r", touching(tmp_path / "a"), claims=["database of x"])
-    entries = [json.loads(line) | {"boot_id": OTHER_BOOT} for line in old.path.read_text().splitlines()]
-    entries[1]["monotonic_us"] = 2**60
-    old.path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    rewrite(old, lambda entry: line(entry | {"boot_id": OTHER_BOOT, "monotonic_us": 2**60}))
     new = Journal.create("new")
     new.intend("r", touching(tmp_path / "b"), claims=["database of x"])
     assert new.rival("r", new.open_steps()[0].step) == "old has the database of x"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -62,22 +63,29 @@ MOMENTS: tuple[tuple[Moment, float], ...] = (
 )
 
 
-@pytest.mark.parametrize("signum", CODES, ids=lambda signum: signal.Signals(signum).name)
 @pytest.mark.parametrize(("moment", "duration"), MOMENTS, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_signal_at_any_moment_ends_it_undone_with_its_own_code(
-    signum: signal.Signals, moment: Moment, duration: float, tmp_path: Path, service: Service
+    moment: Moment, duration: float, tmp_path: Path, service: Service
 ) -> None:
-    case = Case(tmp_path, service.url, duration=duration, recovery=1)
-    blocks = {"stop": ["sh", "-c", f"rm -f {case.up}; sleep 25"]} if moment is in_a_step_that_blocks else {}
-    with case.begin(**blocks, start=["sh", "-c", f"sleep 0.3; touch {case.up}"]) as process:
-        until(lambda: moment(case), seconds=60)
-        again_and_again(process, signum)
-        _, complaint = process.communicate(timeout=30)
-    assert process.returncode == CODES[signum], complaint
-    assert f"interrupted by {signum.name}; everything was reverted" in complaint
-    assert "Traceback" not in complaint
-    assert case.is_undone()
-    assert not list((case.state / "journals").iterdir())
+    """One campaign for each signal, side by side: most of their time they wait."""
+
+    def end(signum: signal.Signals) -> None:
+        (folder := tmp_path / signum.name).mkdir()
+        case = Case(folder, service.url, duration=duration, recovery=1)
+        blocks = {"stop": ["sh", "-c", f"rm -f {case.up}; sleep 25"]} if moment is in_a_step_that_blocks else {}
+        with case.begin(**blocks, start=["sh", "-c", f"sleep 0.3; touch {case.up}"]) as process:
+            until(lambda: moment(case), seconds=60)
+            again_and_again(process, signum)
+            _, complaint = process.communicate(timeout=30)
+        assert process.returncode == CODES[signum], complaint
+        assert f"interrupted by {signum.name}; everything was reverted" in complaint
+        assert "Traceback" not in complaint
+        assert case.is_undone()
+        assert not list((case.state / "journals").iterdir())
+
+    with ThreadPoolExecutor(len(CODES)) as pool:
+        for ended in [pool.submit(end, signum) for signum in CODES]:
+            ended.result()
 
 
 def again_and_again(process: subprocess.Popen[str], first: signal.Signals) -> None:

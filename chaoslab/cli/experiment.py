@@ -194,13 +194,17 @@ def _perform(prepared: Any, folder: Path, session: Any) -> Exception | None:
 
 
 def _conclude(folder: Path, stop: Exception | None, *, fail_on_violation: bool, html: bool = False) -> int:
-    """Analyse what was recorded, print it, and return the exit code; what stopped the campaign goes first."""
+    """Analyse what was recorded, print it, and return the exit code; what stopped the campaign goes first.
+
+    Whoever interrupted it wants to be gone: they get no page.
+    """
     from chaoslab import report
     from chaoslab.cli.analysis import print_analysis
+    from chaoslab.errors import Interrupted
 
     analysis = report.write_all(folder)
     print_analysis(analysis)
-    if html:
+    if html and not isinstance(stop, Interrupted):
         click.echo(f"\nreport: {report.write_page(folder).resolve()}")
     else:
         click.echo(f"\ncampaign: {folder}   (`chaoslab report {shlex.quote(str(folder))}` renders it)")

@@ -9,16 +9,13 @@ from __future__ import annotations
 import errno
 import io
 import sys
-from typing import TYPE_CHECKING, Final, TextIO
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from typing import Any, Final, TextIO
 
 _NOBODY_READS: Final = (errno.EIO, errno.EPIPE)
 
 
 class _Tolerant(io.FileIO):
-    def write(self, data: ReadableBuffer, /) -> int:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
