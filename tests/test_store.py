@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -199,3 +200,37 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CampaignFolderError, match="cannot be written: Not a directory"):
         store.create(tmp_path / "file" / "c", META)
+
+
+def recorded(folder: Path) -> pd.DataFrame:
+    """Two runs of one scenario, in a file each."""
+    for repeat in (1, 2):
+        writer = PartWriter(folder, "probes", RunKey(campaign="c", scenario="Stress", repeat=repeat, index=repeat))
+        writer.write(probe_rows(100 * repeat, 50))
+        writer.compact()
+    return Campaign.open(folder).probes
+
+
+def of_run(folder: Path, repeat: int) -> pd.DataFrame:
+    return Campaign.open(folder)._of("probes", "Stress", repeat)
+
+
+def test_a_run_is_read_from_its_own_file(folder: Path) -> None:
+    every = recorded(folder)
+    campaign = Campaign.open(folder)
+    for repeat in (1, 2):
+        wanted = every.loc[every["repeat"] == repeat].reset_index(drop=True)
+        found = campaign._of("probes", "Stress", repeat)
+        pd.testing.assert_frame_equal(found, wanted, check_categorical=False)
+    assert "probes" not in vars(campaign)  # the whole table was never put together
+
+
+def test_runs_that_somebody_joined_into_one_file_are_told_apart_by_its_rows(folder: Path) -> None:
+    every = recorded(folder)
+    files = sorted((folder / "probes").glob("*.parquet"))
+    pq.write_table(pa.concat_tables(map(pq.read_table, files)).unify_dictionaries(), folder / "probes" / "all.parquet")
+    for file in files:
+        file.unlink()
+    for repeat in (1, 2):
+        wanted = every.loc[every["repeat"] == repeat].reset_index(drop=True)
+        pd.testing.assert_frame_equal(of_run(folder, repeat), wanted, check_categorical=False)
