@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/chaoslab demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tests
 
 lab: $(READY)
 	cd notebooks && ../$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -16,6 +16,27 @@ from chaoslab import redaction, targets, trust
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+COMPUTES = "computes"
+"""Marker of tests that act on nothing but files of their own, and are not timed."""
+
+_COMPUTING = (
+    *("analysis", "baselines", "budget", "changepoints", "comparability", "compare_command", "comparison", "design"),
+    *("docs", "drift", "effects", "environment", "export", "floors", "forest", "hostile_words", "intervals", "journal"),
+    *("metrics", "plan", "plots", "public_surface", "redacted_messages", "redaction", "scenario", "store", "study"),
+    *("trends", "verdict", "campaign_folders", "scenario_files"),
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"{COMPUTES}: acts on nothing but files of its own, and is not timed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem.removeprefix("test_") in _COMPUTING:
+            item.add_marker(COMPUTES)
+
+
 @pytest.fixture(autouse=True)
 def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A state folder of the test's own, so that no test sees another's journals, trust or secrets, or the user's."""
