@@ -2,7 +2,8 @@
 
     python -m tests [options of pytest]
 
-The second runs at low priority, so that it takes what the first leaves. `pytest` alone runs the same tests one by one.
+The second takes only what nobody else wants (SCHED_IDLE): the workers of a CPU stress have a low priority too, and their
+dose is measured. `pytest` alone runs the same tests one by one.
 Exit code: that of whichever failed.
 """
 
@@ -22,7 +23,7 @@ def main(options: list[str]) -> int:
             [*_pytest(COMPUTES), "-p", "no:cacheprovider", *options],
             stdout=said,
             stderr=subprocess.STDOUT,
-            preexec_fn=lambda: os.nice(10),
+            preexec_fn=lambda: os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)),
         )
         with beside:
             first = subprocess.run([*_pytest(f"not {COMPUTES}"), *options], check=False).returncode
