@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 CAMPAIGN_FILE: Final = "campaign.json"
 _TEMPORARY: Final = ".tmp"
 _PRIVATE: Final = 0o700
-_PART_ROWS: Final = 4096
+_PART_ROWS: Final = 1024
 _GROUP_ROWS: Final = 262_144
 _ORDERS: Final = {
     "probes": ["scenario", "repeat", "scheduled_us", "seq"],
