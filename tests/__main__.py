@@ -2,8 +2,8 @@
 
     python -m tests [options of pytest]
 
-The second takes only what nobody else wants (SCHED_IDLE): the workers of a CPU stress have a low priority too, and their dose
-is measured. `pytest` alone runs the same tests one by one.
+The second takes only what nobody else wants (SCHED_IDLE): the workers of a CPU stress have a low priority too, and
+their dose is measured. `pytest` alone runs the same tests one by one.
 Exit code: that of whichever failed.
 """
 
