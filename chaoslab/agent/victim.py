@@ -176,7 +176,7 @@ def _after_reboot(options: argparse.Namespace) -> int:
     """Do what is left to do about a victim of another boot, whose pid is somebody else's now."""
     match options.command:
         case "thaw":
-            freezer.forget(options.token)
+            freezer.forget(options.mark)
             return 0
         case "back" if not options.start:
             return 0
