@@ -120,7 +120,7 @@ def test_a_long_run_has_few_parts_and_every_row_once(folder: Path) -> None:
     writer = PartWriter(folder, "probes", KEY)
     for first in range(0, 10_000, 50):
         writer.write(probe_rows(first, 50))
-    assert len(list((folder / "probes" / KEY.slug).iterdir())) == 3
+    assert len(list((folder / "probes" / KEY.slug).iterdir())) == 10
     assert list(Campaign.open(folder).probes["seq"]) == list(range(10_000))
     writer.compact()
     assert list(Campaign.open(folder).probes["seq"]) == list(range(10_000))

@@ -56,9 +56,11 @@ def look(tools: Mapping[str, int]) -> Iterator[dict[str, Any]]:
         for role, process in _members(pid):
             # It may end while we look.
             try:
-                yield {"at_ns": at_ns, **_sample(f"{name}: {role}", process)}
+                sample = _sample(f"{name}: {role}", process)
             except psutil.Error:
                 continue
+            if sample["resident_mb"] > 0:  # one that is ending has let go of its memory already
+                yield {"at_ns": at_ns, **sample}
 
 
 def _members(pid: int) -> Iterator[tuple[str, psutil.Process]]:
