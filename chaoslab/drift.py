@@ -21,7 +21,8 @@ from chaoslab.metrics import RunMetrics
 FEWEST_RUNS: Final = 5
 """Runs below which no order of values is rare enough to tell: of 4 runs, each of the two straight ones is 1 in 24."""
 LEAST_CHANGE_PERCENT: Final = 10.0
-"""Change from the first run to the last below which nobody needs to be warned."""
+LEAST_CHANGE_MS: Final = 1.0
+"""Changes from the first run to the last below which nobody needs to be warned, both of them."""
 _SERIES: Final = {
     "baseline latency, p50": "latency_baseline_p50_ms",
     "control latency, p50": "latency_injection_p50_ms",
@@ -84,5 +85,5 @@ def _drift(name: str, values: Sequence[float | None]) -> Drift:
         low=low,
         high=high,
         p_value=p_value,
-        warns=certain and abs(change) >= LEAST_CHANGE_PERCENT,
+        warns=certain and abs(change) >= max(LEAST_CHANGE_PERCENT, 100 * LEAST_CHANGE_MS / float(np.median(known))),
     )

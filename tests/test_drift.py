@@ -64,6 +64,14 @@ def test_a_certain_but_small_drift_is_on_record_and_no_warning() -> None:
     assert not found.warns
 
 
+def test_a_change_of_less_than_a_millisecond_is_no_warning() -> None:
+    found = _drift("x", [0.5 * 1.06**place for place in range(12)])
+
+    assert found.change_percent is not None
+    assert found.change_percent > 80
+    assert not found.warns
+
+
 def test_with_few_runs_nothing_is_claimed() -> None:
     found = _drift("x", [20.0, 30.0, 40.0, 50.0, None])
 

@@ -10,9 +10,10 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
-from chaoslab import intervals
+from chaoslab import intervals, share
 from chaoslab.analysis import estimate
 from chaoslab.metrics import RunMetrics
+from chaoslab.report import notebook
 from chaoslab.study import coverage
 from chaoslab.study.__main__ import COVERAGE_FILE, main
 from chaoslab.study.coverage import GOAL, REPEATS, measured, record, study
@@ -170,3 +171,23 @@ def test_a_truth_that_is_not_there_is_named(tmp_path: Path) -> None:
 
     assert ended.exit_code == 2
     assert "no truth is named 'nothing like it'; there are: independent errors" in ended.output
+
+
+def test_the_notebook_shows_the_table_that_is_stored(tmp_path: Path) -> None:
+    stored = share.notebook("06_coverage_study.ipynb").parents[1] / "data" / "coverage" / COVERAGE_FILE
+    executed = notebook.execute(
+        share.notebook("06_coverage_study.ipynb"), tmp_path / "out.ipynb", {"table": str(stored)}, cwd=tmp_path
+    )
+    page = notebook.as_page(executed, title="Coverage")
+
+    assert page.count("<img") == 6
+    assert "bimodal" in page
+
+
+def test_the_stored_table_is_of_the_grid_as_it_is() -> None:
+    stored = share.notebook("06_coverage_study.ipynb").parents[1] / "data" / "coverage" / COVERAGE_FILE
+    table = pd.read_csv(stored)
+
+    assert set(table["truth"]) == {truth.name for truth in grid()}
+    trusted = table.loc[table["reading"].isin(["covers", "wide", "short"])]
+    assert (trusted["reading"] == "covers").mean() > 0.95

@@ -77,7 +77,7 @@ def _problems(analysis: Analysis) -> list[str]:
         for problem in grave
         for part in (f"**{escape(problem.text)}**", *([_fenced(problem.command)] if problem.command else []))
     ]
-    return parts + bullets([problem.text for problem in problems if not problem.grave], "What does not count")
+    return parts + bullets([problem.text for problem in problems if not problem.grave], "To know first")
 
 
 def _verdicts(analysis: Analysis) -> str:
