@@ -17,7 +17,7 @@ import pandas as pd
 from chaoslab import intervals, metrics
 from chaoslab.drift import Drift, drifts
 from chaoslab.errors import CampaignFolderError
-from chaoslab.intervals import Estimate, not_measured
+from chaoslab.intervals import LEVEL, Estimate, not_measured
 from chaoslab.metrics import LEAST_PROBES, RunMetrics, Span
 from chaoslab.records import Dose, Event, RunState
 from chaoslab.scenario import Slo
@@ -135,6 +135,11 @@ class Analysis:
     def outcome(self) -> Answer:
         """Fail if a blocking verdict failed, else inconclusive if one is or there is none, else pass."""
         return overall(self.verdicts)
+
+    def objective(self, metric: str) -> Slo | None:
+        """Return the objective for `metric`, the blocking one first, or None."""
+        found = [slo for slo in self.slos if slo.metric == metric]
+        return min(found, key=lambda slo: slo.severity != "blocking", default=None)
 
     def table(self) -> pd.DataFrame:
         """Return one row a verdict: what was judged, estimate with interval, threshold, outcome and reason."""
@@ -421,16 +426,19 @@ def _unit(name: str) -> str:
     return _UNITS[name.rpartition("_")[2]]
 
 
-def _error_rate(runs: Sequence[RunMetrics]) -> Estimate:
+def error_rate(runs: Sequence[RunMetrics], level: float = LEVEL) -> Estimate:
+    """Return the share of probes that failed, in percent."""
     requests = [run.requests for run in runs]
-    return intervals.proportion([run.failed for run in runs], requests, trials=sum(requests))
+    return intervals.proportion([run.failed for run in runs], requests, trials=sum(requests), level=level)
 
 
-def _availability(runs: Sequence[RunMetrics]) -> Estimate:
+def availability(runs: Sequence[RunMetrics], level: float = LEVEL) -> Estimate:
+    """Return the share of time in which the service was up, in percent."""
     return intervals.proportion(
         [run.up_seconds for run in runs],
         [run.window_seconds for run in runs],
         trials=sum(run.requests for run in runs),
+        level=level,
     )
 
 
@@ -440,17 +448,15 @@ def _recovery(runs: Sequence[RunMetrics], method: Method = intervals.restricted_
 
 _ESTIMATORS: Final[Mapping[str, Callable[[Sequence[RunMetrics]], Estimate]]] = {
     "mttr_seconds": _mttr,
-    "error_rate_percent": _error_rate,
-    "availability_percent": _availability,
+    "error_rate_percent": error_rate,
+    "availability_percent": availability,
     "latency_degradation_ms": _degradation,
     "recovery_time_seconds": _recovery,
     "mttr_median_seconds": partial(_mttr, method=intervals.median),
     "recovery_time_median_seconds": partial(_recovery, method=intervals.median),
     "first_success_seconds": lambda runs: _timed([run.first_success for run in runs], "success"),
     "longest_outage_seconds": _longest_outage,
-    "downtime_seconds": lambda runs: _downtime(
-        _availability(runs), sum(run.window_seconds for run in runs) / len(runs)
-    ),
+    "downtime_seconds": lambda runs: _downtime(availability(runs), sum(run.window_seconds for run in runs) / len(runs)),
     **{name: partial(_latency, name=name) for name in _LATENCIES},
 }
 

@@ -123,10 +123,10 @@ def availability_objective(analysis: Analysis) -> float:
     Raises:
         UsageError: it has none.
     """
-    found = [slo for slo in analysis.slos if slo.metric == "availability_percent"]
-    if not found:
+    found = analysis.objective("availability_percent")
+    if found is None:
         raise UsageError("the campaign has no objective for availability; accepted: one of your own, such as 99.9")
-    return min(found, key=lambda slo: slo.severity != "blocking").threshold
+    return found.threshold
 
 
 def event_downtime(result: ScenarioResult, runs: Sequence[Run]) -> Estimate:

@@ -13,13 +13,20 @@ import pandas as pd
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from chaoslab import plots
-from chaoslab.plots import BLUE, GREEN, INK, MUTED, ORANGE, SHADE
-from chaoslab.plots import _axes as axes_or_new
-from chaoslab.plots import _log_ticks as log_ticks
-from chaoslab.plots import _plain as plain
-from chaoslab.plots import named_rows as named_rows
-from chaoslab.plots import words_of_row as words_of_row
-from chaoslab.wording import number, quantity
+from chaoslab.plots import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    SHADE,
+    axes_or_new,
+    log_ticks,
+    named_rows,
+    plain,
+    words_of_row,
+)
+from chaoslab.wording import number, objective, quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -178,8 +185,7 @@ def _threshold(ax: Axes, threshold: float | None, comparison: str, unit: str) ->
     if threshold is None:
         return
     low, high = ax.get_ylim()
-    sign = "≤" if comparison == "<=" else "≥"
-    words = f"SLO {sign} {threshold:g} {unit}"
+    words = f"SLO {objective(comparison, threshold, unit)}"
     if not low <= threshold <= high:
         ax.annotate(
             f"{words}:\nbeyond this axis", (1.0, 1.0), xycoords="axes fraction", xytext=(6, 0),

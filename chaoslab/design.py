@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from chaoslab.analysis import ESTIMATES, Analysis, ScenarioResult, analyse
-from chaoslab.errors import UsageError, nearest
-from chaoslab.intervals import FEWEST_RUNS, LEVEL, MOST_REPEATS, Estimate, Scale, repeats_to_clear, with_repeats
+from chaoslab.errors import UsageError, recognised
+from chaoslab.intervals import FEWEST_RUNS, LEVEL, MOST_REPEATS, Estimate, back, forward, repeats_to_clear, with_repeats
 from chaoslab.scenario import Slo
 from chaoslab.store import Campaign
-from chaoslab.wording import METRIC_NAMES, listed, quantity
+from chaoslab.wording import METRIC_NAMES, listed, objective, quantity, short_name
 from chaoslab.wording import estimate as estimate_words
 
 POWER: Final = 0.8
@@ -40,19 +40,7 @@ SHOWN_REPEATS: Final = (3, 5, 10, 20)
 """Numbers of repeats for which the smallest detectable change is given."""
 BETTER_HIGH: Final = frozenset({"availability_percent"})
 """Metrics of which more is better."""
-_SIGNS: Final = {"<=": "≤", ">=": "≥"}
 _CURVE_REPEATS: Final = tuple(range(FEWEST_RUNS, 31))
-
-_FORWARD: Final[Mapping[Scale, Callable[[float], float]]] = {
-    "identity": float,
-    "log": math.log,
-    "logit": lambda percent: float(special.logit(percent / 100)),
-}
-_BACK: Final[Mapping[Scale, Callable[[float], float]]] = {
-    "identity": float,
-    "log": lambda x: math.exp(min(x, 700.0)),
-    "logit": lambda x: float(100 * special.expit(x)),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +225,7 @@ def design(
     if not 0 < power < 1:
         raise UsageError(f"power is {power:g}; accepted: a probability above 0 and below 1, such as 0.8")
     analysis = analyse(campaign, slos=slos)
-    wanted = _known(metrics, ESTIMATES, "metric") or tuple(METRIC_NAMES)
+    wanted = recognised(metrics, ESTIMATES, "metric") or tuple(METRIC_NAMES)
     results = _results(analysis, scenarios)
     amounts = [Amount.parse(text, option) if text else None for text, option in ((width, "width"), (detect, "detect"))]
     for amount, option in zip(amounts, ("width", "detect"), strict=True):
@@ -473,17 +461,16 @@ def _effect(estimate: Estimate, change: Amount, metric: str) -> float | None:
     target = value + sign * change.of(value)
     if not estimate.spread or target == value or (estimate.scale == "logit" and not 0 < target < 100):
         return None
-    forward = _FORWARD[estimate.scale]
-    return abs(forward(target) - forward(value)) / estimate.spread
+    return abs(forward(target, estimate.scale) - forward(value, estimate.scale)) / estimate.spread
 
 
 def _changes(plan: MetricPlan, repeats: int, power: float) -> tuple[float, float, float]:
     """Return the smallest detectable change in the metric's unit, for the spread and for both ends of its interval."""
     estimate = plan.estimate
-    centre, sign = _FORWARD[estimate.scale](_value(plan)), -1 if plan.metric in BETTER_HIGH else 1
+    centre, sign = forward(_value(plan), estimate.scale), -1 if plan.metric in BETTER_HIGH else 1
     effect = smallest_effect(repeats, power)
     spreads = (estimate.spread or 0.0, plan.spread_low or 0.0, plan.spread_high or 0.0)
-    here, low, high = (abs(_BACK[estimate.scale](centre + sign * effect * s) - _value(plan)) for s in spreads)
+    here, low, high = (abs(back(centre + sign * effect * s, estimate.scale) - _value(plan)) for s in spreads)
     return here, low, high
 
 
@@ -500,17 +487,9 @@ def _no_spread(estimate: Estimate) -> str:
     return f"no spread is known: {estimate.reason or 'nothing was measured'}"
 
 
-def _known(names: Sequence[str], accepted: Sequence[str], what: str) -> tuple[str, ...]:
-    for name in names:
-        if name not in accepted:
-            raise UsageError(f"no {what} is called {name!r}{nearest(name, accepted)}; accepted: {', '.join(accepted)}")
-    return tuple(dict.fromkeys(names))
-
-
 def _results(analysis: Analysis, names: Sequence[str]) -> list[ScenarioResult]:
     there = [result.name for result in analysis.scenarios]
-    by_lower = {name.lower(): name for name in there}
-    wanted = _known([by_lower.get(name.lower(), name) for name in names], there, "scenario of the campaign")
+    wanted = recognised(names, there, "scenario of the campaign", any_case=True)
     return [result for result in analysis.scenarios if not wanted or result.name in wanted]
 
 
@@ -558,7 +537,7 @@ def _words(plan: MetricPlan, whole: Design) -> dict[str, str]:
     estimate, seconds = plan.estimate, whole.seconds.get(plan.scenario)
     cells = {
         "scenario": plan.scenario,
-        "metric": METRIC_NAMES.get(plan.metric, plan.metric).removesuffix(" during injection"),
+        "metric": short_name(plan.metric),
         "now": estimate_words(estimate),
     }
     for count, change in plan.detectable.items():
@@ -569,7 +548,7 @@ def _words(plan: MetricPlan, whole: Design) -> dict[str, str]:
         cells[f"to find {whole.change}"] = _repeats_words(plan.detect)
         cells["against this one"] = _repeats_words(plan.against)
     cells["to clear the SLO"] = "; ".join(
-        f"{_SIGNS[one.slo.comparison]} {one.slo.threshold:g} {one.slo.unit}: {_repeats_words(one.repeats)}"
+        f"{objective(one.slo.comparison, one.slo.threshold, one.slo.unit)}: {_repeats_words(one.repeats)}"
         for one in plan.objectives
         if one.repeats.expected is not None or estimate.spread
     )

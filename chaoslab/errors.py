@@ -79,6 +79,27 @@ class Interrupted(ChaoslabError):
         self.exit_code = 128 + signum
 
 
+def recognised(names: Iterable[str], accepted: Iterable[str], what: str, *, any_case: bool = False) -> tuple[str, ...]:
+    """Return `names` as they are spelt in `accepted`, each once.
+
+    Args:
+        what: what they name, for the message.
+        any_case: whether capital letters do not matter.
+
+    Raises:
+        UsageError: one is not accepted.
+    """
+    there = {name.lower() if any_case else name: name for name in accepted}
+    chosen = []
+    for name in names:
+        found = there.get(name.lower() if any_case else name)
+        if found is None:
+            known = ", ".join(there.values())
+            raise UsageError(f"no {what} is called {name!r}{nearest(name, there.values())}; accepted: {known}")
+        chosen.append(found)
+    return tuple(dict.fromkeys(chosen))
+
+
 def nearest(found: str, accepted: Iterable[str]) -> str:
     """Return a hint that names the accepted value closest to `found`, or an empty string.
 

@@ -171,19 +171,10 @@ def restricted_mean(
     (4.0, 2.15, 8.97)
     """
     times, open_ = _floats(durations), np.asarray(censored, dtype=bool)
-    n, cut = len(times), int(open_.sum())
+    found = _of_durations(times, open_, method=RESTRICTED_MEAN, scale="log", event=event, unit=unit, level=level)
+    n, cut = found.n, found.censored
     if n == 0:
-        return not_measured(f"no {event} to time", unit=unit, method=RESTRICTED_MEAN)
-    found = Estimate(
-        value=None,
-        level=level,
-        method=RESTRICTED_MEAN,
-        n=n,
-        unit=unit,
-        scale="log",
-        censored=cut,
-        horizon=float(times[open_].min()) if cut else None,
-    )
+        return found
     if cut == n:
         return replace(found, reason=f"no {event} within {found.horizon:.3g} {unit} in any run")
     mean, variance = kaplan_meier_mean(times, open_)
@@ -212,19 +203,11 @@ def median(
     (5.5, 3.36, None)
     """
     times, open_ = _floats(durations), np.asarray(censored, dtype=bool)
-    n, cut = len(times), int(open_.sum())
+    found = _of_durations(times, open_, method=ORDER_STATISTICS, scale="identity", event=event, unit=unit, level=level)
+    n = found.n
     if n == 0:
-        return not_measured(f"no {event} to time", unit=unit, method=ORDER_STATISTICS)
+        return found
     at_least, at_most = np.sort(times), np.sort(np.where(open_, np.inf, times))
-    found = Estimate(
-        value=None,
-        level=level,
-        method=ORDER_STATISTICS,
-        n=n,
-        unit=unit,
-        censored=cut,
-        horizon=float(times[open_].min()) if cut else None,
-    )
     middle = float(np.median(at_most))
     if math.isinf(middle):
         return replace(found, reason=f"no {event} within {found.horizon:.3g} {unit} in half of the runs or more")
@@ -255,6 +238,25 @@ def kaplan_meier_mean(durations: ArrayLike, censored: ArrayLike) -> tuple[float,
     left = at_risk > deaths  # where nobody is left, nothing lies beyond either
     terms = beyond[left] ** 2 * deaths[left] / (at_risk[left] * (at_risk[left] - deaths[left]))
     return float(areas.sum()), float(terms.sum()) * n / max(n - 1, 1)
+
+
+def _of_durations(
+    times: Floats, open_: NDArray[np.bool_], *, method: str, scale: Scale, event: str, unit: str, level: float
+) -> Estimate:
+    """Return what is known of durations before there is a number: how many, how many are open, how far one saw."""
+    if not len(times):
+        return not_measured(f"no {event} to time", unit=unit, method=method)
+    cut = int(open_.sum())
+    return Estimate(
+        value=None,
+        level=level,
+        method=method,
+        n=len(times),
+        unit=unit,
+        scale=scale,
+        censored=cut,
+        horizon=float(times[open_].min()) if cut else None,
+    )
 
 
 def _depth(n: int, level: float) -> tuple[int, float]:
@@ -324,7 +326,7 @@ def repeats_to_clear(estimate: Estimate, threshold: float) -> int | None:
         return _repeats_of_korn_graubard(estimate, threshold)
     if not estimate.spread:
         return None
-    distance = _forward(threshold, estimate.scale) - _forward(estimate.value, estimate.scale)
+    distance = forward(threshold, estimate.scale) - forward(estimate.value, estimate.scale)
     down, up = _stretches(estimate)
     reach = stats.t.ppf((1 + estimate.level) / 2, counts - 1) * estimate.spread / np.sqrt(counts)
     clear = counts[reach * (up if distance > 0 else down) < abs(distance)]
@@ -367,7 +369,7 @@ def _repeats_of_korn_graubard(estimate: Estimate, threshold: float) -> int | Non
 def _student(numbers: Floats, *, method: str, unit: str, scale: Scale, level: float) -> Estimate:
     n = len(numbers)
     centre = float(numbers.mean())
-    found = Estimate(value=_back(centre, scale), level=level, method=method, n=n, unit=unit, scale=scale)
+    found = Estimate(value=back(centre, scale), level=level, method=method, n=n, unit=unit, scale=scale)
     if n < FEWEST_RUNS:
         return replace(found, reason=_too_few(n))
     if _alike(numbers):
@@ -380,9 +382,9 @@ def _spanned(found: Estimate) -> Estimate:
     assert found.value is not None
     assert found.spread is not None
     reach = float(special.stdtrit(found.n - 1, (1 + found.level) / 2)) * found.spread / math.sqrt(found.n)
-    centre = _forward(found.value, found.scale)
+    centre = forward(found.value, found.scale)
     down, up = _stretches(found)
-    low, high = _back(centre - down * reach, found.scale), _back(centre + up * reach, found.scale)
+    low, high = back(centre - down * reach, found.scale), back(centre + up * reach, found.scale)
     return replace(found, low=low, high=high)
 
 
@@ -395,8 +397,12 @@ def _stretches(estimate: Estimate) -> tuple[float, float]:
     return 1.0, 1.0
 
 
-def _forward(value: float, scale: Scale) -> float:
-    """Return `value` on `scale`; the ends of the scale are infinite."""
+def forward(value: float, scale: Scale) -> float:
+    """Return `value` on `scale`; the ends of the scale are infinite.
+
+    >>> forward(50.0, "logit"), forward(100.0, "logit")
+    (0.0, inf)
+    """
     if scale == "identity":
         return value
     odds = value / (100 - value) if scale == "logit" and value < 100 else value
@@ -405,7 +411,12 @@ def _forward(value: float, scale: Scale) -> float:
     return math.log(odds) if odds > 0 else -math.inf
 
 
-def _back(value: float, scale: Scale) -> float:
+def back(value: float, scale: Scale) -> float:
+    """Return the value that lies at `value` on `scale`.
+
+    >>> back(0.0, "logit"), back(0.0, "log")
+    (50.0, 1.0)
+    """
     if scale == "identity":
         return value
     if scale == "log":

@@ -184,7 +184,8 @@ def measure(
     outages = find_outages(seen.scheduled, seen.completed, seen.good, required=required, until_us=run.finished_us)
     found = tuple(since for outage in outages if (since := _since(outage, injected, run.finished_us)))
     envelope = envelope_ms(seen.latency[seen.good & seen.in_phase("baseline")] / 1e3)
-    latency = _latencies(seen)
+    series = _latencies_by_phase(seen)
+    latency = _latencies(series)
     return RunMetrics(
         scenario=run.scenario,
         repeat=run.repeat,
@@ -204,7 +205,7 @@ def measure(
         recovery=_recovery(seen, envelope, required, over_us, run.finished_us),
         first_success=_first_success(seen, envelope, over_us, run.finished_us),
         latency=latency,
-        independent=_independent(seen),
+        independent={name: effective_size(np.log(chosen + 0.001)) for name, chosen in series.items()},
         latency_degradation_ms=_difference(latency["latency_injection_p95_ms"], latency["latency_baseline_p95_ms"]),
         host=host_by_phase(resources, run),
     )
@@ -489,24 +490,20 @@ def _watched(scheduled: Ints, start_us: int, end_us: int) -> float:
     return 1.0 - float(gaps[gaps > _GAP_FACTOR * usual].sum()) / (end_us - start_us)
 
 
-def _latencies(seen: _Seen) -> dict[str, float | None]:
+def _latencies(series: Mapping[str, NDArray[np.float64]]) -> dict[str, float | None]:
     """Return quantiles of each phase's successes and failures; the estimator of a quantile is median-unbiased.
 
     Hyndman & Fan 1996, *The American Statistician* 50:361, type 8: the usual interpolation lies too low in the tail,
     by so much that with 200 probes a run the interval of a p99 over ten runs missed the truth one time in four.
     """
     found: dict[str, float | None] = {}
-    for name, chosen in _latencies_by_phase(seen).items():
+    for name, chosen in series.items():
         known = np.quantile(chosen, list(QUANTILES.values()), method="median_unbiased") if len(chosen) else chosen
         found |= {
             f"{name}_{quantile}_ms": float(known[place]) if len(chosen) >= LEAST_PROBES[quantile] else None
             for place, quantile in enumerate(QUANTILES)
         }
     return found
-
-
-def _independent(seen: _Seen) -> dict[str, float]:
-    return {name: effective_size(np.log(chosen + 0.001)) for name, chosen in _latencies_by_phase(seen).items()}
 
 
 def _latencies_by_phase(seen: _Seen) -> dict[str, NDArray[np.float64]]:

@@ -121,7 +121,7 @@ def timeline(
         limits: of the latency axis, in ms, to compare scenarios; from the data if None.
         fault: what the shaded span is called.
     """
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     window = _window(repeats)
     edges = np.linspace(*window, _BINS + 1)
     limits = limits or latency_limits([series.rows for series in repeats])
@@ -175,14 +175,14 @@ def resources(
         resource: which one; counters are drawn as rates.
         limits: of the value axis; from the data if None, and always 0 to 100 for the CPU.
     """
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     label, column, counter, factor = _RESOURCES[resource]
     for series in repeats:
         seconds, values = series.seconds("at_us"), series.rows[column].to_numpy(dtype=float) * factor
         if counter:
             seconds, values = seconds[1:], np.diff(values) / np.maximum(np.diff(seconds), 1e-6)
         ax.plot(seconds, values, color=BLUE, lw=1.0, alpha=max(0.4, 1 / max(1, len(repeats))))
-    _plain(ax)
+    plain(ax)
     if resource == "cpu":
         limits = (0.0, 100.0)
         ax.yaxis.set_major_locator(FixedLocator([0, 50, 100]))
@@ -212,11 +212,11 @@ def faults(spans: Sequence[FaultSpan], *, ax: Axes | None = None) -> Axes:
         spans: from top to bottom.
         ax: where to draw, often beneath a timeline and sharing its time axis; a new figure's axes if None.
     """
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     for place, span in enumerate(spans):
         ax.barh(place, span.ended - span.began, left=span.began, height=0.55, color=MUTED, lw=0)
         _beside(ax, 1.006, 1 - (place + 0.5) / len(spans), printable(span.label), ha="left")
-    _plain(ax)
+    plain(ax)
     ax.set_ylim(len(spans) - 0.5, -0.5)
     ax.yaxis.set_major_locator(NullLocator())
     ax.set_ylabel("faults", color=MUTED, size=_SMALL)
@@ -253,15 +253,14 @@ def slo(
         ax: where to draw; a new figure's axes if None.
         limits: of the value axis, to compare panels; see `slo_limits`.
     """
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     low, high = limits or slo_limits([row.estimate for row in rows], threshold)
     ax.set_xlim(low, high)
     wrong = (threshold, high) if comparison == "<=" else (low, threshold)
     ax.axvspan(*wrong, color=SHADE, lw=0, zorder=0)
     ax.axvline(threshold, color=INK, lw=1.2, ls=(0, (4, 2)), zorder=1)
-    sign = "≤" if comparison == "<=" else "≥"
     ax.annotate(
-        f"{sign} {threshold:g} {unit}",
+        wording.objective(comparison, threshold, unit),
         (threshold, 1.0),
         xycoords=("data", "axes fraction"),
         xytext=(0, 2),
@@ -316,7 +315,7 @@ def recovery_curve(
         label: title of the panel.
         threshold: the recovery time that the SLO allows, drawn as a line.
     """
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     seconds = np.concatenate([[0.0], curve["seconds"].to_numpy(dtype=float)])
     share = np.concatenate([[0.0], curve["recovered"].to_numpy(dtype=float)])
     until = until or 1.05 * float(max(seconds[-1], *censored, 1.0))
@@ -330,7 +329,7 @@ def recovery_curve(
         ax.plot(censored, heights, ls="", marker="|", ms=9, mew=1.6, color=INK)
     if threshold is not None:
         ax.axvline(threshold, color=INK, lw=1.0, ls=(0, (4, 2)))
-    _plain(ax)
+    plain(ax)
     ax.set_xlim(0, until)
     ax.set_ylim(-0.03, 1.05)
     ax.yaxis.set_major_locator(FixedLocator([0, 0.5, 1]))
@@ -349,7 +348,7 @@ def dose(rows: Sequence[tuple[str, Sequence[Dose]]], *, ax: Axes | None = None) 
             counted in words, since there is nothing to draw.
         ax: where to draw; a new figure's axes if None.
     """
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     ax.axvline(100, color=INK, lw=1.2, ls=(0, (4, 2)), zorder=1)
     shown = [100.0]
     for place, (_, doses) in enumerate(rows):
@@ -478,11 +477,13 @@ def printable(text: str, width: int = 44) -> str:
 # Parts
 
 
-def _axes(ax: Axes | None) -> Axes:
+def axes_or_new(ax: Axes | None) -> Axes:
+    """Return `ax`, or the axes of a new figure if None."""
     return figure().subplots() if ax is None else ax
 
 
-def _plain(ax: Axes) -> None:
+def plain(ax: Axes) -> None:
+    """Leave of the axes' frame what a reader needs: a base line and a faint grid."""
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     ax.spines["bottom"].set_color(RULE)
@@ -494,7 +495,7 @@ def _plain(ax: Axes) -> None:
 
 def named_rows(ax: Axes, names: Sequence[str]) -> None:
     """Give the value axis a row for each name, the first on top."""
-    _plain(ax)
+    plain(ax)
     ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
     ax.set_yticks(range(len(names)), [printable(name) for name in names], color=INK, size=_SMALL)
     for label in ax.get_yticklabels():
@@ -560,7 +561,7 @@ def _latency_axis(ax: Axes, limits: Limits, scale: Scale, lanes: int) -> float:
     if scale == "log":
         ax.set_yscale("log")
         ax.set_ylim(low, low * (high / low) ** (1 / top))
-        ticks = _log_ticks(low, high)
+        ticks = log_ticks(low, high)
     else:
         ax.set_ylim(0, high / top)
         ticks = [float(tick) for tick in np.linspace(0, high, 5)]
@@ -568,14 +569,14 @@ def _latency_axis(ax: Axes, limits: Limits, scale: Scale, lanes: int) -> float:
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     ax.set_ylabel("latency, ms", color=MUTED, size=_SMALL)
-    _plain(ax)
+    plain(ax)
     return top
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def log_ticks(low: float, high: float) -> list[float]:
     """Return the powers of ten between the limits, and where they are few their double and fivefold.
 
-    >>> _log_ticks(1, 1000), _log_ticks(20, 200)
+    >>> log_ticks(1, 1000), log_ticks(20, 200)
     ([1.0, 10.0, 100.0, 1000.0], [20.0, 50.0, 100.0, 200.0])
     """
     first, last = math.floor(math.log10(low) - 1e-9), math.ceil(math.log10(high) + 1e-9)

@@ -7,7 +7,7 @@ the newest campaign sets the measure, and those that differ from it are left out
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from scipy import stats
 from chaoslab import changepoints, wording
 from chaoslab.analysis import ESTIMATES, Analysis, analyse
 from chaoslab.changepoints import Split
-from chaoslab.errors import CampaignFolderError, UsageError, nearest
+from chaoslab.errors import CampaignFolderError, UsageError, nearest, recognised
 from chaoslab.intervals import LEVEL, Estimate
 from chaoslab.scenario import Slo
 from chaoslab.store import CAMPAIGN_FILE, Campaign
@@ -201,11 +201,7 @@ def trends(
         UsageError: a name that is not there.
         CampaignFolderError: no campaign can be analysed, or one that was named itself cannot.
     """
-    wanted = tuple(metrics) or tuple(METRIC_NAMES)
-    for name in wanted:
-        if name not in ESTIMATES:
-            hint = nearest(name, ESTIMATES)
-            raise UsageError(f"no metric is called {name!r}{hint}; accepted: {', '.join(ESTIMATES)}")
+    wanted = recognised(metrics, ESTIMATES, "metric") or tuple(METRIC_NAMES)
     campaigns, left_out = find_campaigns(folders)
     analysed = []
     for campaign in campaigns:
@@ -217,7 +213,8 @@ def trends(
         reasons = "; ".join(left.reason for left in left_out)
         raise CampaignFolderError(f"none of the campaigns can be analysed: {reasons}")
     newest, analysis = analysed[-1]
-    names = _scenarios(analysis, scenarios)
+    there = [result.name for result in analysis.scenarios]
+    names = recognised(scenarios, there, "scenario of the newest campaign", any_case=True) or tuple(there)
     gathered: dict[tuple[str, str], list[Point]] = {(name, metric): [] for name in names for metric in wanted}
     for campaign, found in analysed:
         for result in found.scenarios:
@@ -230,7 +227,7 @@ def trends(
             for metric in wanted:
                 gathered[result.name, metric].append(_point(campaign, result.estimates[metric]))
     histories = [
-        History(scenario=name, metric=metric, points=tuple(points), slo=_slo(analysis, metric))
+        History(scenario=name, metric=metric, points=tuple(points), slo=analysis.objective(metric))
         for (name, metric), points in gathered.items()
     ]
     return Trends(histories=tuple(with_changes(histories)), left_out=tuple(left_out), newest=newest, analysis=analysis)
@@ -349,20 +346,6 @@ def _started(campaign: Campaign) -> datetime:
     return started if started.tzinfo else started.replace(tzinfo=UTC)
 
 
-def _scenarios(analysis: Analysis, wanted: Iterable[str]) -> list[str]:
-    there = {result.name.lower(): result.name for result in analysis.scenarios}
-    chosen = []
-    for name in wanted:
-        if name.lower() not in there:
-            accepted = ", ".join(there.values())
-            raise UsageError(
-                f"no scenario of the newest campaign is called {name!r}{nearest(name, there.values())}; "
-                f"accepted: {accepted}"
-            )
-        chosen.append(there[name.lower()])
-    return list(dict.fromkeys(chosen)) or list(there.values())
-
-
 def _point(campaign: Campaign, estimate: Estimate) -> Point:
     build = campaign.meta.get("target_build")
     return Point(
@@ -371,12 +354,6 @@ def _point(campaign: Campaign, estimate: Estimate) -> Point:
         build=None if build is None else str(build),
         estimate=estimate,
     )
-
-
-def _slo(analysis: Analysis, metric: str) -> Slo | None:
-    """Return the objective of the newest campaign, the blocking one first."""
-    slos = sorted((slo for slo in analysis.slos if slo.metric == metric), key=lambda slo: slo.severity != "blocking")
-    return slos[0] if slos else None
 
 
 def _measures(reference: Mapping[str, Any], other: Mapping[str, Any], scenario: str) -> Iterator[tuple[str, Any, Any]]:
@@ -477,11 +454,11 @@ def _words(history: History) -> dict[str, str]:
     first, newest = history.points[0], history.points[-1]
     return {
         "scenario": history.scenario,
-        "metric": METRIC_NAMES.get(history.metric, history.metric).removesuffix(" during injection"),
+        "metric": wording.short_name(history.metric),
         "campaigns": str(len(history.points)),
         "first": wording.estimate(first.estimate),
         "newest": wording.estimate(newest.estimate),
-        "SLO": f"{'≤' if slo.comparison == '<=' else '≥'} {slo.threshold:g} {slo.unit}" if slo else "",
+        "SLO": wording.objective(slo.comparison, slo.threshold, slo.unit) if slo else "",
         "what changed": "; ".join(change_words(history, change) for change in history.changes)
         or history.reason
         or "no change is shown",

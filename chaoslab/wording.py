@@ -100,6 +100,24 @@ def estimate(estimate: Estimate) -> str:
     return f"{brief(estimate)} {interval(estimate)}".rstrip()
 
 
+def objective(comparison: str, threshold: float, unit: str) -> str:
+    """Return a threshold with its side.
+
+    >>> objective("<=", 5.0, "%")
+    '≤ 5 %'
+    """
+    return f"{'≤' if comparison == '<=' else '≥'} {threshold:g} {unit}"
+
+
+def short_name(metric: str) -> str:
+    """Return a metric as readers know it, without the phase that goes without saying.
+
+    >>> short_name("error_rate_percent"), short_name("downtime_seconds")
+    ('error rate', 'downtime_seconds')
+    """
+    return METRIC_NAMES.get(metric, metric).removesuffix(" during injection")
+
+
 def plural(count: int, noun: str, many: str = "") -> str:
     """Return the count with its noun.
 

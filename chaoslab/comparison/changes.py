@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from chaoslab import intervals
+from chaoslab import analysis, intervals
 from chaoslab.comparison import effects
 from chaoslab.comparison.effects import Robust
 from chaoslab.errors import UsageError, nearest
@@ -334,12 +334,8 @@ def _bounds(found: Pair, before: Floats, after: Floats, level: float) -> effects
 
 
 def _share(compared: Compared, side: Side, level: float) -> Estimate:
-    trials = sum(run.requests for run in side.runs)
-    if compared.metric == "availability_percent":
-        up, whole = [run.up_seconds for run in side.runs], [run.window_seconds for run in side.runs]
-        return intervals.proportion(up, whole, trials=trials, level=level)
-    failed, requests = [run.failed for run in side.runs], [run.requests for run in side.runs]
-    return intervals.proportion(failed, requests, trials=trials, level=level)
+    share = analysis.availability if compared.metric == "availability_percent" else analysis.error_rate
+    return share(side.runs, level)
 
 
 def _natural(found: Robust, shape: Callable[[float], float]) -> Robust:

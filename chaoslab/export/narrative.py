@@ -146,8 +146,7 @@ def metric_name(verdict: Verdict) -> str:
 
 def objective(verdict: Verdict) -> str:
     """Return the threshold with its side: "≤ 5 %"."""
-    sign = "≤" if verdict.slo.comparison == "<=" else "≥"
-    return f"{sign} {verdict.slo.threshold:g} {verdict.slo.unit}"
+    return wording.objective(verdict.slo.comparison, verdict.slo.threshold, verdict.slo.unit)
 
 
 def outcome(verdict: Verdict) -> str:
