@@ -97,7 +97,7 @@ def stored(folder: Path | None = None) -> list[Baseline]:
     base = base_folder(folder)
     for aside in sorted(base.glob(".*.replaced")):
         _heal(base / aside.name[1 : -len(".replaced")])
-    return [_read(path, path.name) for path in sorted(base.glob("*")) if (path / BASELINE_FILE).is_file()]
+    return [_read(path, path.name) for path in _folders(base)]
 
 
 def load(name: str, *, folder: Path | None = None) -> Baseline:
@@ -107,14 +107,7 @@ def load(name: str, *, folder: Path | None = None) -> Baseline:
         UsageError: a bad name, or there is none of that name.
         CampaignFolderError: it is damaged.
     """
-    _check(name)
-    base = base_folder(folder)
-    _heal(base / name)
-    if not (base / name / BASELINE_FILE).is_file():
-        names = [path.name for path in sorted(base.glob("*")) if (path / BASELINE_FILE).is_file()]
-        there = ", ".join(names) or "none"
-        raise UsageError(f"no baseline {name!r} in {base}{nearest(name, names)}; there: {there}")
-    return _read(base / name, name)
+    return _read(_place(name, folder), name)
 
 
 def find(path_or_name: Path | str, *, folder: Path | None = None) -> Campaign:
@@ -127,7 +120,25 @@ def find(path_or_name: Path | str, *, folder: Path | None = None) -> Campaign:
     text = str(path_or_name)
     if Path(text).is_dir() or not _NAME.fullmatch(text):
         return Campaign.open(text)
-    return Campaign.open(load(text, folder=folder).path)
+    place = _place(text, folder)
+    _saved_at(place)  # damaged there, it is not whole
+    return Campaign.open(place)
+
+
+def _place(name: str, folder: Path | None) -> Path:
+    """Return the folder of the baseline `name`; UsageError where there is none."""
+    _check(name)
+    base = base_folder(folder)
+    _heal(base / name)
+    if not (base / name / BASELINE_FILE).is_file():
+        names = [path.name for path in _folders(base)]
+        there = ", ".join(names) or "none"
+        raise UsageError(f"no baseline {name!r} in {base}{nearest(name, names)}; there: {there}")
+    return base / name
+
+
+def _folders(base: Path) -> list[Path]:
+    return [path for path in sorted(base.glob("*")) if (path / BASELINE_FILE).is_file()]
 
 
 def _check(name: str) -> None:
@@ -180,12 +191,7 @@ def _heal(place: Path) -> None:
 
 
 def _read(path: Path, name: str) -> Baseline:
-    campaign = Campaign.open(path)
-    try:
-        saved = json.loads((path / BASELINE_FILE).read_text(encoding="utf-8"))
-        saved_at = str(saved["saved_at"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CampaignFolderError(f"{path / BASELINE_FILE} is damaged: {error!r}") from error
+    campaign, saved_at = Campaign.open(path), _saved_at(path)
     build = campaign.meta.get("target_build")
     return Baseline(
         name=name,
@@ -196,6 +202,13 @@ def _read(path: Path, name: str) -> Baseline:
         build=None if build is None else str(build),
         runs=_usable(analyse(campaign)),
     )
+
+
+def _saved_at(path: Path) -> str:
+    try:
+        return str(json.loads((path / BASELINE_FILE).read_text(encoding="utf-8"))["saved_at"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CampaignFolderError(f"{path / BASELINE_FILE} is damaged: {error!r}") from error
 
 
 def _usable(analysis: Analysis) -> dict[str, int]:

@@ -169,19 +169,23 @@ class Delivery:
 
     def revert(self) -> list[NotReverted]:
         """Undo what was begun, the last step first; a failure does not spare the others, and is returned."""
-        mine = [step for step in reversed(self.injection.steps) if self._is_open(step)]
+        mine = self._still_open()
         if self._done_us is not None and self._over_us is None:
             self._over_us = now_us()
-        return [failure for step in mine if (failure := self._undo(step))]
+        return [failure for step in reversed(mine) if (failure := self._undo(step))]
 
-    def _is_open(self, step: Step) -> bool:
-        """Whether `step` was begun and not undone by somebody else; what the journal has lost, we still know."""
-        key = (self._room.run, step.name)
+    def _still_open(self) -> list[Step]:
+        """Return the steps that were begun and not undone by somebody else; what the journal lost, we still know."""
         try:
             contents = self._room.journal.read()
         except ChaoslabError:
-            return step in self._begun
-        return key in contents.open_steps or (step in self._begun and key not in contents.undone)
+            return [step for step in self.injection.steps if step in self._begun]
+        return [
+            step
+            for step in self.injection.steps
+            if (key := (self._room.run, step.name)) in contents.open_steps
+            or (step in self._begun and key not in contents.undone)
+        ]
 
     def _undo(self, step: Step) -> NotReverted | None:
         self._room.log.add(Event.UNDO, step.name, argv=step.undo, **self._named)

@@ -15,6 +15,7 @@ from chaoslab import experiment, trust
 from chaoslab.errors import NotDelivered, ScenarioFileError, UsageError
 from chaoslab.experiment import Request
 from chaoslab.scenario_file import load_with_digest, parse
+from tests.conftest import missing
 from tests.test_cli import NOBODY, chaoslab
 
 CONFIG = """
@@ -141,7 +142,7 @@ def damaged(path: Path) -> None:
 
 def of_somebody_else(path: Path) -> None:
     if os.geteuid() != 0:
-        pytest.skip("giving a file away takes root")
+        missing("giving a file away takes root: run the tests as root")
     os.chown(path, 12345, 12345)
 
 

@@ -59,16 +59,22 @@ class Truth(ABC):
     """A process whose metrics are known.
 
     Attributes:
-        name: what it is, in words.
         family: "availability", "recovery" or "latency".
-        values: the true value of each estimate that the process has one of, by the names in `analysis.ESTIMATES`.
         frontier: why no method can be expected to cover here, or empty.
     """
 
-    name: str
     family: str
-    values: Mapping[str, float]
     frontier: str = ""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What it is, in words."""
+
+    @property
+    @abstractmethod
+    def values(self) -> Mapping[str, float]:
+        """The true value of each estimate that the process has one of, by the names in `analysis.ESTIMATES`."""
 
     @abstractmethod
     def draw(self, generator: np.random.Generator) -> Recording:
@@ -94,14 +100,14 @@ class Outage(Truth):
     family: str = "recovery"
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         """What it is."""
         seen = f", {self.censored:.0%} censored".replace("%", " %") if self.censored else ""
         rare = f", in {self.share:.0%} of the runs".replace("%", " %") if self.share < 1 else ""
         return f"one outage, {self.label}{seen}{rare}"
 
     @property
-    def values(self) -> Mapping[str, float]:  # type: ignore[override]
+    def values(self) -> Mapping[str, float]:
         """Restricted means to the end of the probes, and shares of the injection (which censoring leaves too short)."""
         within = self.share * self._restricted(self._injection)
         bad = 100 * within / self._injection
@@ -152,20 +158,19 @@ class Bursts(Truth):
     frontier: str = ""
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         """What it is."""
         return f"alternating, up {self.up:g} s, down {self.down:g} s"
 
     @property
-    def values(self) -> Mapping[str, float]:  # type: ignore[override]
+    def values(self) -> Mapping[str, float]:
         """Shares of the long run."""
         bad = 100 * self.down / (self.up + self.down)
         return {"error_rate_percent": bad, "availability_percent": 100 - bad}
 
     def draw(self, generator: np.random.Generator) -> Recording:
         """Return one run."""
-        phases = Phases(injection=30.0, recovery=5.0)
-        scheduled = _schedule(phases.ends[2])
+        phases, scheduled = _watched()
         first_down = generator.random() < self.down / (self.up + self.down)
         count = 8 + int(4 * phases.ends[2] / min(self.up, self.down))
         means = np.resize([self.down, self.up] if first_down else [self.up, self.down], count)
@@ -183,19 +188,18 @@ class Independent(Truth):
     frontier: str = ""
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         """What it is."""
         return f"independent errors, {self.percent:g} %"
 
     @property
-    def values(self) -> Mapping[str, float]:  # type: ignore[override]
+    def values(self) -> Mapping[str, float]:
         """The error rate."""
         return {"error_rate_percent": self.percent}
 
     def draw(self, generator: np.random.Generator) -> Recording:
         """Return one run."""
-        phases = Phases(injection=30.0, recovery=5.0)
-        scheduled = _schedule(phases.ends[2])
+        phases, scheduled = _watched()
         failed = generator.random(len(scheduled)) < self.percent / 100
         return _recording(phases, scheduled, _latencies(generator, failed), ~failed)
 
@@ -226,14 +230,14 @@ class Latency(Truth):
     _EXPONENT: Final = 2.5
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         """What it is."""
         levels = f"drift {self.drift:.0%}" if self.drift else f"spread {self.spread:.0%}"
         tail = ", heavy tail" if self.heavy else ""
         return f"correlation {self.correlation:g}, {levels}{tail}".replace("%", " %")
 
     @property
-    def values(self) -> Mapping[str, float]:  # type: ignore[override]
+    def values(self) -> Mapping[str, float]:
         """Quantiles of both phases, and their difference at p95."""
         known = {
             f"latency_{phase}_{quantile}_ms": 1e3 * factor * _USUAL_LATENCY * self._quantile(q)
@@ -374,6 +378,12 @@ def grid() -> tuple[Truth, ...]:
 
 
 # Rows
+
+
+def _watched() -> tuple[Phases, Floats]:
+    """Return the phases of a service that fails by itself, whatever is injected, and the schedule of its probes."""
+    phases = Phases(injection=30.0, recovery=5.0)
+    return phases, _schedule(phases.ends[2])
 
 
 def _schedule(seconds: float) -> Floats:
