@@ -29,18 +29,22 @@ _TICK = 0.02
 
 
 class Bomb:
-    """Counts instants, and goes off at one of them."""
+    """Counts instants, and goes off at one of them; a guardian is killed at the first from there on that finds one."""
 
     def __init__(self, victim: str, instant: int) -> None:
         self.count = 0
         self.guardian: int | None = None
         self._victim, self._instant = victim, instant
+        self._gone_off = False
 
     def tick(self) -> None:
         self.count += 1
-        if self.count == self._instant:
+        there = self._victim == "tool" or self.guardian is not None
+        if there and not self._gone_off and 0 < self._instant <= self.count:
+            self._gone_off = True
             print(f"killing {time.monotonic_ns()}", flush=True)
-            if self._victim != "tool" and self.guardian is not None:
+            if self._victim != "tool":
+                assert self.guardian is not None
                 os.kill(self.guardian, signal.SIGKILL)
             if self._victim != "guardian":
                 os.kill(os.getpid(), signal.SIGKILL)
