@@ -28,6 +28,8 @@ from chaoslab.wording import plural
 RESULTS_VERSION: Final = 1
 NEVER_STARTED: Final = "never_started"
 REPEATED: Final = "repeated"
+_BEYOND_PER_RUN: Final = 0.15
+"""How many independent latencies beyond the quantile a run needs for each run; found by the coverage study."""
 _UNITS: Final = {"percent": "%", "seconds": "s", "ms": "ms"}
 _LATENCIES: Final = tuple(
     f"{prefix}_{phase}_{name}_ms"
@@ -391,14 +393,18 @@ def _degradation(runs: Sequence[RunMetrics]) -> Estimate:
 def _doubted(found: Estimate, runs: Sequence[RunMetrics], quantile: str, series: Sequence[str]) -> Estimate:
     """Mark an interval whose runs hold fewer independent latencies than the quantile takes.
 
-    It is then that of the quantile which runs as long as these show, not of the one that the service would show.
+    It is then that of the quantile which runs as long as these show, not of the one that the service would show. The
+    bias of a run's own quantile goes with one over its latencies, and the interval's width with one over the root of
+    latencies × runs: so the more runs, the more latencies it takes until the one is small beside the other.
     """
     worth = [min(run.independent[name] for name in series) for run in runs]
-    if found.low is None or not worth or (typical := float(np.median(worth))) >= LEAST_PROBES[quantile]:
+    beyond = _BEYOND_PER_RUN * len(worth) / (1 - float(quantile[1:]) / 100)
+    needed = max(LEAST_PROBES[quantile], round(beyond))
+    if found.low is None or not worth or (typical := float(np.median(worth))) >= needed:
         return found
     note = (
-        f"latencies of a run hang together and are worth {typical:.0f} independent ones, fewer than a {quantile} "
-        "takes: it holds for runs as long as these"
+        f"the latencies of a run are worth {typical:.0f} independent ones, and a {quantile} over {len(worth)} runs "
+        f"takes {needed}: it holds for runs as long as these"
     )
     return replace(_noted(found, note), trusted=False)
 
