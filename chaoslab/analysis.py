@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, Final, get_args
 
 import numpy as np
@@ -219,6 +220,7 @@ def analyse(campaign: Campaign, *, slos: Sequence[Slo] | None = None) -> Analysi
     strangers = sorted({run.scenario for run in campaign.runs} - set(planned))
     if strangers:
         raise CampaignFolderError(f"{campaign.path}: the events name {strangers[0]!r}, which {CAMPAIGN_FILE} does not")
+    _refuse_overlaps(campaign)
     scenarios = tuple(_scenario(campaign, entry, objectives) for entry in planned.values())
     return Analysis(
         campaign=meta,
@@ -227,6 +229,23 @@ def analyse(campaign: Campaign, *, slos: Sequence[Slo] | None = None) -> Analysi
         residue=_residue(campaign),
         drift=_drift(campaign, scenarios),
     )
+
+
+def _refuse_overlaps(campaign: Campaign) -> None:
+    """Two faults at once have one effect, which belongs to neither: whole runs follow one another.
+
+    A run that was cut off has its end from its last rows, and says nothing of when the next one began.
+    """
+    whole = sorted(
+        (run for run in campaign.runs if run.state is RunState.COMPLETED), key=lambda run: (run.baseline_us, run.repeat)
+    )
+    for one, other in pairwise(whole):
+        if other.baseline_us < one.finished_us:
+            seconds = (one.finished_us - other.baseline_us) / 1e6
+            raise CampaignFolderError(
+                f"{campaign.path}: repeat {one.repeat} of {one.scenario!r} and repeat {other.repeat} of "
+                f"{other.scenario!r} overlap by {seconds:g} s; runs of one campaign follow one another"
+            )
 
 
 def estimate(runs: Sequence[RunMetrics], names: Sequence[str] = ESTIMATES) -> dict[str, Estimate]:

@@ -8,6 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from chaoslab.analysis import ESTIMATES, Analysis, ScenarioResult, analyse
@@ -372,3 +374,15 @@ def test_a_scenario_that_the_campaign_does_not_name_is_refused(tmp_path: Path) -
 def test_a_campaign_file_that_cannot_be_read_says_which_key(tmp_path: Path, meta: dict[str, Any], message: str) -> None:
     with pytest.raises(CampaignFolderError, match=message):
         analysed(tmp_path, [make_run()], **meta)
+
+
+def test_runs_that_overlap_are_refused_by_name(tmp_path: Path) -> None:
+    """As if two folders had been thrown together: two faults at once have one effect, which belongs to neither."""
+    campaign = make_campaign(tmp_path / "campaign", [make_run(repeat=repeat, seed=repeat) for repeat in (1, 2)])
+    _, file = sorted((campaign.path / "events").glob("*.parquet"))
+    rows = pq.read_table(file)
+    place = rows.schema.get_field_index("at_us")
+    earlier = pc.subtract(rows["at_us"], 3_000_000)
+    pq.write_table(rows.set_column(place, rows.schema.field(place), earlier), file)
+    with pytest.raises(CampaignFolderError, match=r"repeat 1 of '.*' and repeat 2 of '.*' overlap by 2 s"):
+        analyse(Campaign.open(campaign.path))
