@@ -169,6 +169,18 @@ def test_where_no_success_is_left_degradation_has_a_reason_instead_of_a_number(t
     assert (one.answer, one.judgement.reason) == ("inconclusive", "no run of the candidate has a value")
 
 
+def test_a_change_lies_within_its_own_interval_however_large_it_is(tmp_path: Path) -> None:
+    slow = {"latency_ms": (20.0, 900.0, 20.0), "jitter_ms": 9.0}
+    found = compared(tmp_path, runs(5, seed=0), runs(5, seed=50, **slow))
+    known = [one.change.effect for one in found.cells if one.change.effect.low is not None]
+    assert cell(found, "latency_degradation_ms").change.effect.value == pytest.approx(880.0, abs=20.0)
+    for effect in known:
+        assert effect.value is not None
+        assert effect.low is not None
+        assert effect.high is not None
+        assert effect.low <= effect.value <= effect.high
+
+
 # Family
 
 

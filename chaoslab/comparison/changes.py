@@ -28,6 +28,7 @@ Scale = Literal["points", "difference", "ratio"]
 Floats = NDArray[np.float64]
 
 _CLOCK_MS: Final = 0.001
+_LARGEST_LOGARITHM: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,16 +283,16 @@ def estimate(found: Pair, *, level: float) -> Change:
         return Change(baseline=centres[0], candidate=centres[1], effect=nothing)
     before, after = (found.scaled(side)[np.isfinite(side.values)] for side in (found.baseline, found.candidate))
     wide, narrow = _bounds(found, before, after, level), _bounds(found, before, after, 2 * level - 1)
-    shape = math.exp if compared.scale == "ratio" else float
+    shape = _factor if compared.scale == "ratio" else float
     base = centres[0] or 0.0
 
     def natural(scaled: float) -> float:
-        return base * math.expm1(min(scaled, 300.0)) if compared.scale == "ratio" else scaled
+        return base * (_factor(scaled) - 1) if compared.scale == "ratio" else scaled
 
     def both(bounds: effects.Bounds, turn: Callable[[float], float]) -> tuple[float, float] | None:
         return None if bounds.low is None or bounds.high is None else (turn(bounds.low), turn(bounds.high))
 
-    low, high = both(wide, lambda scaled: shape(min(scaled, 300.0))) or (None, None)
+    low, high = both(wide, shape) or (None, None)
     return Change(
         baseline=centres[0],
         candidate=centres[1],
@@ -309,6 +310,10 @@ def estimate(found: Pair, *, level: float) -> Change:
         narrow=both(narrow, natural),
         robust=_natural(effects.robust(before, after, level=level), shape),
     )
+
+
+def _factor(logarithm: float) -> float:
+    return math.exp(min(logarithm, _LARGEST_LOGARITHM))  # an interval of few runs may reach beyond all numbers
 
 
 def _of(compared: Compared) -> str:
