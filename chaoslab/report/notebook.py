@@ -19,7 +19,8 @@ from traitlets import default
 from traitlets.config import Config
 
 import chaoslab
-from chaoslab.errors import ChaoslabError, UsageError, nearest
+from chaoslab.errors import ChaoslabError, UsageError
+from chaoslab.parameters import declared, require
 from chaoslab.report.sections import TEMPLATE
 
 NOTEBOOK_ONLY: Final = "notebook-only"
@@ -60,13 +61,28 @@ def execute(source: Path, output: Path, parameters: Mapping[str, Any], *, cwd: P
 
 
 def check_parameters(source: Path, parameters: Mapping[str, Any]) -> None:
-    """Raise UsageError for a parameter that the notebook does not declare; papermill would only warn."""
-    accepted = papermill.inspect_notebook(str(source))
-    for name in parameters:
-        if name not in accepted:
-            raise UsageError(
-                f"{source.name} has no parameter {name!r}{nearest(name, accepted)}; accepted: {', '.join(accepted)}"
-            )
+    """Raise UsageError for a parameter that the notebook does not declare, or that is of another type."""
+    require(declared(_parameters_cell(source)), parameters, source=source.name)
+
+
+def _parameters_cell(source: Path) -> str:
+    tagged = [cell.source for cell in read(source).cells if "parameters" in cell.metadata.get("tags", ())]
+    return tagged[0] if tagged else ""
+
+
+def read(source: Path) -> nbformat.NotebookNode:
+    """Read a notebook.
+
+    Raises:
+        UsageError: it cannot be read, or is no notebook.
+    """
+    try:
+        notebook: nbformat.NotebookNode = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        raise UsageError(f"{source} cannot be read: {error.strerror or error}") from error
+    except (ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+        raise UsageError(f"{source} is not a notebook: {str(error).splitlines()[0][:120]}") from error
+    return notebook
 
 
 def as_page(executed: nbformat.NotebookNode, *, title: str, show_code: bool = False) -> str:
