@@ -22,7 +22,7 @@ FLOORS = {
     3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"}
     | {"comparison", "forest", "design", "trends", "budget", "live"},
     4: {"study", "progress", "description", "experiment", "resume", "report", "export", "baselines"},
-    5: {"cli", "demo", "__main__"},
+    5: {"cli", "demo", "batch", "__main__"},
 }
 ANALYSIS = {"metrics", "drift", "plots", "verdict", "analysis", "study", "report", "export"}
 ANALYSIS |= {"comparison", "forest", "baselines", "budget", "changepoints", "charts", "design", "trends", "live"}

@@ -88,7 +88,7 @@ class Standing:
     def line(self) -> str:
         """Return one line: run, scenario, repeat, phase."""
         if self.status != RUNNING:
-            return f"{self.status}: {len(self.ended)} of {plural(self.total, 'run')} are over" + self._reason()
+            return f"{self.status}, {len(self.ended)} of {plural(self.total, 'run')}{self._reason()}"
         if self.run is None:
             return "starting"
         where = f"run {self.number}/{self.total} · {self.run.scenario} · repeat {self.run.repeat}"
@@ -97,7 +97,7 @@ class Standing:
 
     def _reason(self) -> str:
         reason = str(self.meta.get("reason") or "")
-        return f" ({reason})" if reason else ""
+        return f": {reason}" if reason else ""
 
     def by_phase(self) -> pd.DataFrame:
         """Return a row for each phase that the newest run has reached: phase, probes, failed, p50 and p95 in words."""
@@ -152,6 +152,21 @@ def _phase_row(phase: str, probes: pd.DataFrame) -> dict[str, Any]:
         f"p{percent}": quantity(float(good.quantile(percent / 100)), "ms") if len(good) else "" for percent in (50, 95)
     }
     return {"phase": phase, "probes": len(probes), "failed": len(probes) - len(good), **quantiles}
+
+
+def newest(folder: Path | str) -> Path:
+    """Return `folder` if it is a campaign's, else the newest campaign's among those that it holds.
+
+    Raises:
+        CampaignFolderError: neither.
+    """
+    folder = Path(folder)
+    if (folder / store.CAMPAIGN_FILE).exists():
+        return folder
+    held = [(file.stat().st_mtime_ns, file.parent) for file in folder.glob(f"*/{store.CAMPAIGN_FILE}")]
+    if not held:
+        raise CampaignFolderError(f"{folder} is not a campaign folder, and holds none")
+    return max(held)[1]
 
 
 class Reader:

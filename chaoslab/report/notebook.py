@@ -15,13 +15,13 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellControlSignal, CellTimeoutError, DeadKernelError
 from nbconvert.exporters import HTMLExporter
 from papermill.exceptions import PapermillException, PapermillExecutionError
-from traitlets import default
+from traitlets import Float, default
 from traitlets.config import Config
 
 import chaoslab
 from chaoslab.errors import ChaoslabError, UsageError
 from chaoslab.parameters import declared, require
-from chaoslab.report.sections import TEMPLATE
+from chaoslab.report.sections import OUTCOME, TEMPLATE
 
 NOTEBOOK_ONLY: Final = "notebook-only"
 """Tag of cells whose output the page leaves out."""
@@ -29,8 +29,12 @@ NOTEBOOK_ONLY: Final = "notebook-only"
 _CELL_SECONDS: Final = 900
 
 
-def execute(source: Path, output: Path, parameters: Mapping[str, Any], *, cwd: Path) -> nbformat.NotebookNode:
+def execute(
+    source: Path, output: Path, parameters: Mapping[str, Any], *, cwd: Path, limit: int | None = _CELL_SECONDS
+) -> nbformat.NotebookNode:
     """Execute the notebook `source` in the folder `cwd`, write it to `output`, and return it.
+
+    `limit` bounds each cell, in seconds; None does not, as a campaign may take hours, and bounds itself.
 
     Raises:
         UsageError: the notebook has no such parameter.
@@ -47,7 +51,7 @@ def execute(source: Path, output: Path, parameters: Mapping[str, Any], *, cwd: P
             language="python",
             kernel_manager_class=_Kernel,
             progress_bar=False,
-            execution_timeout=_CELL_SECONDS,
+            execution_timeout=limit,
         )
     except PapermillExecutionError as error:
         code, reason = (next(iter(text.strip().splitlines()), "") for text in (error.source, error.evalue))
@@ -85,6 +89,13 @@ def read(source: Path) -> nbformat.NotebookNode:
     return notebook
 
 
+def outcome(executed: nbformat.NotebookNode) -> dict[str, Any] | None:
+    """Return what the notebook's last answer tells programs (`sections.Section.outcome`); None without one."""
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
+    told = [output.data[OUTCOME] for output in outputs if OUTCOME in output.get("data", {})]
+    return dict(told[-1]) if told else None
+
+
 def as_page(executed: nbformat.NotebookNode, *, title: str, show_code: bool = False) -> str:
     """Return an executed notebook as one HTML page that needs nothing else."""
     removal = "remove_all_outputs_tags" if show_code else "remove_cell_tags"
@@ -118,6 +129,9 @@ class _ThisInterpreter(KernelSpecManager):
 
 
 class _Kernel(AsyncKernelManager):
+    # A kernel that is told to end is interrupted first; what it then reverts takes time, and killing it costs more.
+    shutdown_wait_time = Float(60.0)
+
     @default("kernel_spec_manager")
     def _this_interpreter(self) -> KernelSpecManager:
         return _ThisInterpreter(parent=self)
