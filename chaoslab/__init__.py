@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from chaoslab.errors import ChaoslabError
     from chaoslab.experiment import run
     from chaoslab.intervals import Estimate
+    from chaoslab.live.notebook import watching
+    from chaoslab.parameters import check as check_parameters
     from chaoslab.records import Dose
     from chaoslab.report import render as render_report
     from chaoslab.scenario import ScenarioFile, Slo
@@ -43,12 +45,14 @@ _HOMES: Final = {
     "Slo": ("chaoslab.scenario", "Slo"),
     "Verdict": ("chaoslab.verdict", "Verdict"),
     "analyse": ("chaoslab.analysis", "analyse"),
+    "check_parameters": ("chaoslab.parameters", "check"),
     "compare": ("chaoslab.comparison", "compare"),
     "find_campaign": ("chaoslab.baselines", "find"),
     "load_scenarios": ("chaoslab.scenario_file", "load"),
     "render_report": ("chaoslab.report", "render"),
     "run": ("chaoslab.experiment", "run"),
     "shop": ("chaoslab.demo.stage", "shop"),
+    "watching": ("chaoslab.live.notebook", "watching"),
 }
 
 __all__ = [
@@ -64,12 +68,14 @@ __all__ = [
     "Slo",
     "Verdict",
     "analyse",
+    "check_parameters",
     "compare",
     "find_campaign",
     "load_scenarios",
     "render_report",
     "run",
     "shop",
+    "watching",
 ]
 
 

@@ -15,9 +15,9 @@ from typing import Any, Final, get_args
 import numpy as np
 import pandas as pd
 
-from chaoslab import intervals, metrics
+from chaoslab import display, intervals, metrics, wording
 from chaoslab.drift import Drift, drifts
-from chaoslab.errors import CampaignFolderError
+from chaoslab.errors import CampaignFolderError, UsageError, nearest
 from chaoslab.intervals import LEVEL, Estimate, not_measured
 from chaoslab.metrics import LEAST_PROBES, RunMetrics, Span
 from chaoslab.records import Dose, Event, RunState
@@ -110,6 +110,11 @@ class ScenarioResult:
         """Fail if a blocking verdict failed, else inconclusive if one is or there is none, else pass."""
         return overall(self.verdicts)
 
+    def _repr_html_(self) -> str:
+        rows = [(run.repeat, run.state, run.reason) for run in self.excluded]
+        excluded = display.table(["repeat", "ended", "not analysed, because"], rows) if rows else ""
+        return _verdicts_html(self.verdicts, caption=f"{self.name}: {self.outcome}") + excluded
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
@@ -182,6 +187,24 @@ class Analysis:
         }
         return _plain_object(document)
 
+    def __getitem__(self, scenario: str) -> ScenarioResult:
+        found = {result.name.lower(): result for result in self.scenarios}.get(scenario.lower())
+        if found is None:
+            names = [result.name for result in self.scenarios]
+            raise UsageError(
+                f"no scenario is called {scenario!r}{nearest(scenario, names)}; accepted: {', '.join(names)}"
+            )
+        return found
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Complete `analysis["Li<Tab>`."""
+        return [result.name for result in self.scenarios]
+
+    def _repr_html_(self) -> str:
+        left = [("not reverted", f"{one.scenario}: {one.step}: {one.reason}", one.command) for one in self.residue]
+        residue = display.table(["problem", "what", "undone by"], left) if left else ""
+        return residue + _verdicts_html(self.verdicts, caption=f"{self.campaign.get('campaign', '')}: {self.outcome}")
+
     def exit_code(self, fail_on_violation: bool = False) -> int:
         """Return what a command that analysed this campaign ends with; the most urgent cause comes first.
 
@@ -206,6 +229,21 @@ class Analysis:
             "outcome": self.outcome,
             "residue": [asdict(item) for item in self.residue],
         }
+
+
+def _verdicts_html(verdicts: Iterable[Verdict], *, caption: str) -> str:
+    rows = [
+        (
+            one.scenario,
+            wording.METRIC_NAMES[one.metric],
+            wording.estimate(one.estimate),
+            wording.objective(one.slo.comparison, one.slo.threshold, one.slo.unit),
+            one.outcome,
+            one.reason,
+        )
+        for one in verdicts
+    ]
+    return display.table(["scenario", "metric", "estimate", "objective", "verdict", "why"], rows, caption=caption)
 
 
 def analyse(campaign: Campaign, *, slos: Sequence[Slo] | None = None) -> Analysis:

@@ -30,6 +30,10 @@ class ChaoslabError(Exception):
     def __init__(self, message: str = "") -> None:
         super().__init__(redact(message))
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook's cell shows instead of a traceback: the sentence; `%debug` still has the rest."""
+        return [f"{type(self).__name__}: {self}", *(f"    {command}" for command in getattr(self, "commands", ()))]
+
 
 class UsageError(ChaoslabError):
     """An option, name or value that cannot be used."""

@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatch
@@ -366,7 +366,7 @@ def begin(prepared: Prepared, folder: Path, session: Session) -> None:
 def run(
     *,
     target: str,
-    scenarios: Sequence[str] = (),
+    scenarios: Sequence[str | Scenario] = (),
     suites: Sequence[str] = (),
     intensity: Intensity | None = None,
     config: Path | str | None = None,
@@ -378,8 +378,11 @@ def run(
     seed: int | None = None,
     confirmed: bool = False,
     allow_commands: bool = False,
+    show: Callable[[Path], AbstractContextManager[object]] = nullcontext,
 ) -> store.Campaign:
     """Run a campaign against `target` and return its folder, opened; the arguments are those of `chaoslab run`.
+
+    `show` is called with the campaign's folder, and is open while it runs: `chaoslab.watching` shows a figure.
 
     In a notebook, interrupting the kernel reverts what is injected and raises Interrupted; what was recorded stays.
 
@@ -394,7 +397,7 @@ def run(
         Request(
             file=file,
             source=source,
-            scenarios=select(file, suites=suites, names=scenarios, intensity=intensity),
+            scenarios=select(file, suites=suites, names=[_name(one) for one in scenarios], intensity=intensity),
             target=target,
             environment=environment,
             repeats=repeats,
@@ -409,5 +412,10 @@ def run(
     require_answer(prepared)
     with protected(prepared.name) as session, progress.reporter() as report:
         begin(prepared, folder, session)
-        perform(prepared, folder, session, report=report)
+        with show(folder):
+            perform(prepared, folder, session, report=report)
     return store.Campaign.open(folder)
+
+
+def _name(scenario: str | Scenario) -> str:
+    return scenario if isinstance(scenario, str) else scenario.name

@@ -85,6 +85,19 @@ class Estimate:
         """Return the fields as a JSON object."""
         return asdict(self)
 
+    def _repr_html_(self) -> str:
+        from chaoslab import display, wording
+
+        fields = {
+            f"{100 * self.level:g} % interval": f"{wording.interval(self)} {self.unit}"
+            if wording.interval(self)
+            else "none",
+            "method": self.method,
+            "runs": self.n,
+            "note": self.reason,
+        }
+        return display.card(wording.value(self), fields)
+
 
 def not_measured(reason: str, *, unit: str, method: str = "none", n: int = 0) -> Estimate:
     """Return the estimate of what nothing was seen of."""

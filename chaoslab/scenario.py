@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from chaoslab import display
 from chaoslab.errors import UsageError, nearest
 
 Intensity = Literal["light", "medium", "heavy"]
@@ -116,9 +117,33 @@ class Scenario(_Model):
         return (self,)
 
     @property
+    def dose_words(self) -> str:
+        """What the fault is asked to do, in words, secrets hidden."""
+        if self.parts != (self,):
+            return ", ".join(part.name for part in self.parts)
+        return display.pairs(self.parameters.model_dump(mode="json", exclude_defaults=True, exclude=_TOLD))
+
+    def _repr_html_(self) -> str:
+        fields = {
+            "type": self.type,
+            "intensity": self.intensity,
+            "duration": f"{self.duration:g} s",
+            "dose": self.dose_words,
+            "host": None if self.host == "local" else self.host,
+            "target": self.target,
+            "description": self.description,
+            "destructive": "yes" if self.destructive else None,
+        }
+        return display.card(self.name, fields)
+
+    @property
     def destructive(self) -> bool:
         """Whether a fault of it ends something rather than slows it."""
         return any(part.destructive_type for part in self.parts)
+
+
+_TOLD: Final = set(Parameters.model_fields)
+"""Parameters that say nothing of the dose."""
 
 
 class Combined(Scenario):
@@ -332,6 +357,19 @@ class ScenarioFile(_Model):
                 return scenario
         names = [scenario.name for scenario in self.scenarios]
         raise UsageError(f"no scenario is called {name!r}{nearest(name, names)}; accepted: {', '.join(names)}")
+
+    def __getitem__(self, name: str) -> Scenario:
+        return self.scenario(name)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Complete `file["Li<Tab>`."""
+        return [scenario.name for scenario in self.scenarios]
+
+    def _repr_html_(self) -> str:
+        rows = [(one.name, one.type, one.intensity, f"{one.duration:g} s", one.dose_words) for one in self.scenarios]
+        shown = display.table(["scenario", "type", "intensity", "duration", "dose"], rows)
+        suites = [(name, ", ".join(group.scenarios)) for name, group in self.scenario_groups.items()]
+        return shown + (display.table(["suite", "scenarios"], suites) if suites else "")
 
     def environment(self, name: str | None) -> Environment:
         """Return the environment `name`, or an empty one for None.

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Union
 import yaml
 from pydantic import Field, ValidationError, create_model
 
-from chaoslab import trust
+from chaoslab import share, trust
 from chaoslab.errors import ScenarioFileError, nearest
 from chaoslab.faults import failure_types
 from chaoslab.redaction import learn, redact
@@ -31,13 +31,13 @@ _MOST_PROBLEMS: Final = 100
 _TOO_DEEP: Final = f"nested more than {_DEEPEST} levels deep"
 
 
-def load(path: Path) -> ScenarioFile:
-    """Read the scenario file at `path`.
+def load(path: Path | str | None = None) -> ScenarioFile:
+    """Read the scenario file at `path`; the shipped one by default.
 
     Raises:
         ScenarioFileError: as for `load_with_digest`.
     """
-    return load_with_digest(path)[0]
+    return load_with_digest(share.scenario_file() if path is None else Path(path))[0]
 
 
 def load_with_digest(path: Path) -> tuple[ScenarioFile, str]:

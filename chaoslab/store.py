@@ -311,6 +311,22 @@ class Campaign:
         """The campaign's identifier."""
         return str(self.meta["campaign"])
 
+    def __repr__(self) -> str:
+        return f"Campaign({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        from chaoslab import display
+
+        fields = {
+            "folder": self.path,
+            "target": self.meta.get("target"),
+            "status": f"{self.meta.get('status', '')} {self.meta.get('reason') or ''}".strip(),
+            "started": self.meta.get("started_at"),
+            "seed": self.meta.get("seed"),
+        }
+        runs = [(run.scenario, run.repeat, run.state, run.reason) for run in self.runs]
+        return display.card(self.name, fields) + display.table(["scenario", "repeat", "ended", "why"], runs)
+
     @cached_property
     def probes(self) -> pd.DataFrame:
         """One row a probe, ordered by run and schedule; columns as in `records.PROBES`."""

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from chaoslab import display, wording
 from chaoslab.intervals import FEWEST_RUNS, Estimate, repeats_to_clear
 from chaoslab.scenario import Slo
-from chaoslab.wording import interval, plural, quantity
+from chaoslab.wording import METRIC_NAMES, interval, plural, quantity
 
 Answer = Literal["pass", "fail", "inconclusive"]
 
@@ -43,6 +44,16 @@ class Verdict:
             "repeats_needed": self.repeats_needed,
             "estimate": self.estimate.as_dict(),
         }
+
+    def _repr_html_(self) -> str:
+        fields = {
+            "metric": METRIC_NAMES[self.metric],
+            "estimate": wording.estimate(self.estimate),
+            "objective": wording.objective(self.slo.comparison, self.slo.threshold, self.slo.unit),
+            "outcome": self.outcome,
+            "why": self.reason,
+        }
+        return display.card(self.scenario, fields)
 
 
 def judge(scenario: str, slo: Slo, estimate: Estimate, *, nothing_to_see: str = "") -> Verdict:

@@ -19,12 +19,14 @@ def test_the_public_names_are_these() -> None:
         "Slo",
         "Verdict",
         "analyse",
+        "check_parameters",
         "compare",
         "find_campaign",
         "load_scenarios",
         "render_report",
         "run",
         "shop",
+        "watching",
     ]
 
 

@@ -342,7 +342,7 @@ class TestNotebooks:
         code = "\n".join(cell.source for cell in self.cells(path))
         assert not re.search(r"^\s*(async\s+def|def|class|for|while)\b", code, flags=re.MULTILINE)
 
-    def test_it_has_one_parameters_cell_of_commented_literals(self, path: Path) -> None:
+    def test_it_has_one_parameters_cell_of_typed_commented_literals(self, path: Path) -> None:
         import ast
 
         tagged = [cell for cell in self.cells(path) if "parameters" in cell.metadata.get("tags", ())]
@@ -350,5 +350,6 @@ class TestNotebooks:
         lines = tagged[0].source.splitlines()
         assert all("  # " in line for line in lines)
         for statement in ast.parse(tagged[0].source).body:
-            assert isinstance(statement, ast.Assign)
+            assert isinstance(statement, ast.AnnAssign), "papermill describes it with its type"
+            assert statement.value is not None
             ast.literal_eval(statement.value)

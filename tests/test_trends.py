@@ -303,7 +303,7 @@ def test_the_notebook_shows_the_histories_and_the_budget(mttr: Trends, campaigns
     executed = notebooks.execute(
         share.notebook("05_trends.ipynb"),
         tmp_path / "trends.ipynb",
-        {"campaigns": str(campaigns), "metrics": ["mttr_seconds"], "objective": 99.9},
+        {"campaigns": [str(campaigns)], "metrics": ["mttr_seconds"], "objective": 99.9},
         cwd=tmp_path,
     )
     page = notebooks.as_page(executed, title="Trends")

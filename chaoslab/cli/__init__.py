@@ -33,6 +33,8 @@ _COMMANDS: Final = {
     "baseline": "chaoslab.cli.baseline",
     "plan": "chaoslab.cli.planning",
     "trends": "chaoslab.cli.trends",
+    "watch": "chaoslab.cli.watching",
+    "batch": "chaoslab.cli.batch",
 }
 _SUMMARIES: Final = {
     "demo": "Break the embedded shop, measure it and open the report.",
@@ -43,6 +45,8 @@ _SUMMARIES: Final = {
     "baseline": "Keep campaigns as baselines.",
     "plan": "Say how many repeats the next campaign needs.",
     "trends": "Show what became of a service from campaign to campaign.",
+    "watch": "Show a campaign while it runs.",
+    "batch": "Execute a matrix of notebooks and parameters.",
     "scenarios": "List, check or describe scenario files.",
     "trust": "Let a scenario file run the commands that it names, as it is now.",
     "doctor": "Say what can be injected on this machine, and what is missing.",

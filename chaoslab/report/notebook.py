@@ -15,12 +15,13 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellControlSignal, CellTimeoutError, DeadKernelError
 from nbconvert.exporters import HTMLExporter
 from papermill.exceptions import PapermillException, PapermillExecutionError
-from traitlets import default
+from traitlets import Float, default
 from traitlets.config import Config
 
 import chaoslab
-from chaoslab.errors import ChaoslabError, UsageError, nearest
-from chaoslab.report.sections import TEMPLATE
+from chaoslab.errors import ChaoslabError, UsageError
+from chaoslab.parameters import declared, require
+from chaoslab.report.sections import OUTCOME, TEMPLATE
 
 NOTEBOOK_ONLY: Final = "notebook-only"
 """Tag of cells whose output the page leaves out."""
@@ -28,8 +29,12 @@ NOTEBOOK_ONLY: Final = "notebook-only"
 _CELL_SECONDS: Final = 900
 
 
-def execute(source: Path, output: Path, parameters: Mapping[str, Any], *, cwd: Path) -> nbformat.NotebookNode:
+def execute(
+    source: Path, output: Path, parameters: Mapping[str, Any], *, cwd: Path, limit: int | None = _CELL_SECONDS
+) -> nbformat.NotebookNode:
     """Execute the notebook `source` in the folder `cwd`, write it to `output`, and return it.
+
+    `limit` bounds each cell, in seconds; None does not, as a campaign may take hours, and bounds itself.
 
     Raises:
         UsageError: the notebook has no such parameter.
@@ -46,7 +51,7 @@ def execute(source: Path, output: Path, parameters: Mapping[str, Any], *, cwd: P
             language="python",
             kernel_manager_class=_Kernel,
             progress_bar=False,
-            execution_timeout=_CELL_SECONDS,
+            execution_timeout=limit,
         )
     except PapermillExecutionError as error:
         code, reason = (next(iter(text.strip().splitlines()), "") for text in (error.source, error.evalue))
@@ -60,13 +65,35 @@ def execute(source: Path, output: Path, parameters: Mapping[str, Any], *, cwd: P
 
 
 def check_parameters(source: Path, parameters: Mapping[str, Any]) -> None:
-    """Raise UsageError for a parameter that the notebook does not declare; papermill would only warn."""
-    accepted = papermill.inspect_notebook(str(source))
-    for name in parameters:
-        if name not in accepted:
-            raise UsageError(
-                f"{source.name} has no parameter {name!r}{nearest(name, accepted)}; accepted: {', '.join(accepted)}"
-            )
+    """Raise UsageError for a parameter that the notebook does not declare, or that is of another type."""
+    require(declared(_parameters_cell(source)), parameters, source=source.name)
+
+
+def _parameters_cell(source: Path) -> str:
+    tagged = [cell.source for cell in read(source).cells if "parameters" in cell.metadata.get("tags", ())]
+    return tagged[0] if tagged else ""
+
+
+def read(source: Path) -> nbformat.NotebookNode:
+    """Read a notebook.
+
+    Raises:
+        UsageError: it cannot be read, or is no notebook.
+    """
+    try:
+        notebook: nbformat.NotebookNode = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        raise UsageError(f"{source} cannot be read: {error.strerror or error}") from error
+    except (ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+        raise UsageError(f"{source} is not a notebook: {str(error).splitlines()[0][:120]}") from error
+    return notebook
+
+
+def outcome(executed: nbformat.NotebookNode) -> dict[str, Any] | None:
+    """Return what the notebook's last answer tells programs (`sections.Section.outcome`); None without one."""
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
+    told = [output.data[OUTCOME] for output in outputs if OUTCOME in output.get("data", {})]
+    return dict(told[-1]) if told else None
 
 
 def as_page(executed: nbformat.NotebookNode, *, title: str, show_code: bool = False) -> str:
@@ -102,6 +129,9 @@ class _ThisInterpreter(KernelSpecManager):
 
 
 class _Kernel(AsyncKernelManager):
+    # A kernel that is told to end is interrupted first; what it then reverts takes time, and killing it costs more.
+    shutdown_wait_time = Float(60.0)
+
     @default("kernel_spec_manager")
     def _this_interpreter(self) -> KernelSpecManager:
         return _ThisInterpreter(parent=self)

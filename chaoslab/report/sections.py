@@ -6,7 +6,8 @@ service or the host is text, never markup.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,14 +25,24 @@ if TYPE_CHECKING:
     from chaoslab.comparison import Comparison, Role
     from chaoslab.store import Campaign
 
+OUTCOME: Final = "application/vnd.chaoslab.outcome+json"
+"""Type under which an answer travels in a notebook's outputs."""
+
 TEMPLATE: Final = Path(__file__).parent / "template"
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A piece of the report; JupyterLab and nbconvert show its HTML."""
+    """A piece of the report; JupyterLab and nbconvert show its HTML.
+
+    `outcome` is what an executed notebook tells programs: outcome, sentence, and exit code without and with failing.
+    """
 
     html: str = field(repr=False)
+    outcome: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        return {} if self.outcome is None else {OUTCOME: dict(self.outcome)}
 
     def _repr_html_(self) -> str:
         return self.html
@@ -44,7 +55,13 @@ def style() -> Section:
 
 def answer(analysis: Analysis) -> Section:
     """Return the verdict in words, what stands in its way, and a table of all scenarios."""
-    return _render("answer", analysis=analysis)
+    outcome = {
+        "outcome": analysis.outcome,
+        "says": narrative.headline(analysis),
+        "exit_code": analysis.exit_code(),
+        "strict_exit_code": analysis.exit_code(fail_on_violation=True),
+    }
+    return replace(_render("answer", analysis=analysis), outcome=outcome)
 
 
 def doses(analysis: Analysis) -> Section:
@@ -85,7 +102,14 @@ def omissions(analysis: Analysis) -> Section:
 
 def comparison(found: Comparison) -> Section:
     """Return the answer of a comparison in words, what a reader must know, and its gate with the figure."""
-    return _render("comparison", found=found, words_of=comparisons, figure=_forest(found, "gate"))
+    outcome = {
+        "outcome": found.answer,
+        "says": found.headline(),
+        "exit_code": found.exit_code(),
+        "strict_exit_code": found.exit_code(fail_on_regression=True),
+    }
+    section = _render("comparison", found=found, words_of=comparisons, figure=_forest(found, "gate"))
+    return replace(section, outcome=outcome)
 
 
 def changes(found: Comparison) -> Section:
