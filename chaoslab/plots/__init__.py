@@ -16,6 +16,7 @@ from chaoslab.plots.canvas import (
     row_figure,
     words_of_row,
 )
+from chaoslab.plots.detail import Detail, columns
 from chaoslab.plots.doses import dose
 from chaoslab.plots.objectives import Row, slo, slo_limits
 from chaoslab.plots.palette import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RULE, SHADE, SMALL, TEXT
@@ -34,6 +35,7 @@ __all__ = [
     "SHADE",
     "SMALL",
     "TEXT",
+    "Detail",
     "FaultSpan",
     "Limits",
     "Picture",
@@ -42,6 +44,7 @@ __all__ = [
     "Scale",
     "Series",
     "axes_or_new",
+    "columns",
     "dose",
     "faults",
     "figure",

@@ -13,6 +13,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from chaoslab.plots.detail import Detail
 from chaoslab.plots.palette import DARK, PAPER
 
 if TYPE_CHECKING:
@@ -21,20 +22,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A finished figure as notebooks and pages show it: an SVG with its alternative text and caption."""
+    """A finished figure as notebooks and pages show it: an SVG with its alternative text and caption.
+
+    `detail` is JSON of what the report's script reads off and enlarges, "" for none.
+    """
 
     svg: str
     alt: str
     caption: str = ""
     width: float
+    detail: str = ""
 
     def __html__(self) -> str:
         """Return a `<figure>` that holds everything it needs."""
         data = base64.b64encode(self.svg.encode()).decode()
         return Markup(
-            '<figure class="chaoslab-figure"><div class="scroll" tabindex="0" role="group" aria-label="figure">'
+            '<figure class="chaoslab-figure"{}><div class="scroll" tabindex="0" role="group" aria-label="figure">'
             '<img src="data:image/svg+xml;base64,{}" alt="{}" width="{:.0f}"></div>{}</figure>'
-        ).format(data, self.alt, self.width, self._caption())
+        ).format(self._detail(), data, self.alt, self.width, self._caption())
+
+    def _detail(self) -> str:
+        return Markup(" data-detail='{}'").format(self.detail) if self.detail else ""
 
     def _caption(self) -> str:
         return Markup("<figcaption>{}</figcaption>").format(self.caption) if self.caption else ""
@@ -43,10 +51,16 @@ class Picture:
         return str(self.__html__())
 
 
-def picture(drawn: Figure | Axes, *, alt: str, caption: str = "") -> Picture:
+def picture(drawn: Figure | Axes, *, alt: str, caption: str = "", detail: Detail | None = None) -> Picture:
     """Return the figure (or the figure of the axes) as a display object.
 
     Equal figures give equal bytes. Text stays text, in the reader's own sans-serif.
+
+    Args:
+        drawn: what is shown.
+        alt: the same in words.
+        caption: what stands beneath.
+        detail: what can be read off in an exported page, and enlarged there.
     """
     whole = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
     if whole is None:
@@ -57,7 +71,8 @@ def picture(drawn: Figure | Axes, *, alt: str, caption: str = "") -> Picture:
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from", category=UserWarning)
         whole.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, facecolor=PAPER)
     width = whole.get_size_inches()[0] * 96
-    return Picture(svg=_adaptive(buffer.getvalue()), alt=alt, caption=caption, width=width)
+    data = detail.json() if detail else ""  # the axes have their place only now
+    return Picture(svg=_adaptive(buffer.getvalue()), alt=alt, caption=caption, width=width, detail=data)
 
 
 _SVG: Final[dict[Any, Any]] = {

@@ -79,13 +79,13 @@ def timeline(
         fault: what the shaded span is called.
     """
     ax = axes_or_new(ax)
-    window = _window(repeats)
+    window = window_of(repeats)
     edges = np.linspace(*window, _BINS + 1)
     limits = limits or latency_limits([series.rows for series in repeats])
     top = _latency_axis(ax, limits, scale, lanes=len(repeats))
     for series in repeats:
         _strokes(ax, edges, series, alpha=max(0.3, 1 / len(repeats)))
-    if any(np.isfinite(_latencies(series.rows)).any() for series in repeats):
+    if any(np.isfinite(latencies(series.rows)).any() for series in repeats):
         _median_line(ax, edges, repeats)
     else:
         ax.text(0.5, 0.3, "no probe succeeded", transform=ax.transAxes, ha="center", color=MUTED, size=TEXT)
@@ -97,8 +97,8 @@ def timeline(
 
 def latency_limits(tables: Iterable[pd.DataFrame]) -> Limits:
     """Return limits in ms that hold every success of the probe tables, rounded outward to 1, 2 or 5 × 10ⁿ."""
-    latencies = np.concatenate([_latencies(table) for table in tables] or [np.array([])])
-    good = latencies[np.isfinite(latencies)]
+    found = np.concatenate([latencies(table) for table in tables] or [np.array([])])
+    good = found[np.isfinite(found)]
     if not len(good):
         return (1.0, 1000.0)
     low, high = max(float(good.min()), 0.01), float(good.max())
@@ -149,7 +149,7 @@ def resources(
         ax.set_ylim(*limits)
     ax.set_ylabel(label, color=MUTED, size=SMALL)
     _injection(ax, repeats, "")
-    _time_axis(ax, _window(repeats))
+    _time_axis(ax, window_of(repeats))
     return ax
 
 
@@ -180,7 +180,7 @@ def faults(spans: Sequence[FaultSpan], *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _window(repeats: Sequence[Series]) -> Limits:
+def window_of(repeats: Sequence[Series]) -> Limits:
     """Return the seconds that the runs span, around their origins."""
     starts = [(series.run.baseline_us - series.origin_us) / 1e6 for series in repeats]
     ends = [(series.run.finished_us - series.origin_us) / 1e6 for series in repeats]
@@ -192,7 +192,7 @@ def _time_axis(ax: Axes, window: Limits) -> None:
     ax.set_xlabel("s since the injection started", color=MUTED, size=SMALL)
 
 
-def _latencies(probes: pd.DataFrame) -> NDArray[np.float64]:
+def latencies(probes: pd.DataFrame) -> NDArray[np.float64]:
     """Return the latency of each probe in ms, NaN for those that failed."""
     good = (probes["outcome"] == Outcome.SUCCESS).to_numpy()
     return np.where(good, probes["latency_us"].to_numpy(dtype=float) / 1e3, np.nan)
@@ -240,12 +240,12 @@ def _columns(edges: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArra
 
 def _strokes(ax: Axes, edges: NDArray[np.float64], series: Series, alpha: float) -> None:
     """Draw the fastest to the slowest success in each column, as one path; a single one makes a dot."""
-    latencies = _latencies(series.rows)
-    good = np.isfinite(latencies)
+    found = latencies(series.rows)
+    good = np.isfinite(found)
     columns = _columns(edges, series.seconds("scheduled_us")[good])
     low, high = np.full(len(edges) - 1, np.inf), np.full(len(edges) - 1, -np.inf)
-    np.minimum.at(low, columns, latencies[good])
-    np.maximum.at(high, columns, latencies[good])
+    np.minimum.at(low, columns, found[good])
+    np.maximum.at(high, columns, found[good])
     used = np.isfinite(low)
     if not used.any():
         return
@@ -264,7 +264,7 @@ def _add_strokes(ax: Axes, ends: Sequence[NDArray[np.float64]], **look: Any) -> 
 def _median_line(ax: Axes, edges: NDArray[np.float64], repeats: Sequence[Series]) -> None:
     """Draw the median of the successes in each column that was probed; it breaks where none succeeded."""
     columns = np.concatenate([_columns(edges, series.seconds("scheduled_us")) for series in repeats])
-    values = np.concatenate([_latencies(series.rows) for series in repeats])
+    values = np.concatenate([latencies(series.rows) for series in repeats])
     medians = pd.Series(values).groupby(columns).median()
     middle = (edges[:-1] + edges[1:]) / 2
     ax.plot(middle[medians.index], medians.to_numpy(), color=INK, lw=1.1)
@@ -286,7 +286,7 @@ def _lanes(ax: Axes, repeats: Sequence[Series], edges: NDArray[np.float64], top:
 
 def _failures(ax: Axes, edges: NDArray[np.float64], series: Series, share: float, reach: float) -> None:
     """Draw a tick of height 2 × `reach` in each column with a failed probe, as one path."""
-    failed = np.isnan(_latencies(series.rows))
+    failed = np.isnan(latencies(series.rows))
     columns = np.unique(_columns(edges, series.seconds("scheduled_us")[failed]))
     if len(columns):
         middle = ((edges[:-1] + edges[1:]) / 2)[columns]
@@ -309,15 +309,20 @@ def _outage(ax: Axes, series: Series, first: float, last: float | None, share: f
         ax.plot([end], [share], ">", transform=across, ms=5, color=ORANGE, clip_on=False)
 
 
-def _injection(ax: Axes, repeats: Sequence[Series], label: str) -> None:
+def injection_end(repeats: Sequence[Series]) -> float | None:
+    """Return the seconds after which the typical injection ended, None if nothing was injected."""
     ends = [
         series.since_origin(series.run.recovery_us)
         for series in repeats
         if series.run.injection_us is not None and series.run.recovery_us is not None
     ]
-    if not ends:
+    return float(np.median(ends)) if ends else None
+
+
+def _injection(ax: Axes, repeats: Sequence[Series], label: str) -> None:
+    end = injection_end(repeats)
+    if end is None:
         return
-    end = float(np.median(ends))
     ax.axvspan(0, end, color=SHADE, lw=0, zorder=0)
     for edge in (0, end):
         ax.axvline(edge, color=MUTED, lw=0.7, zorder=0.5)
