@@ -102,7 +102,7 @@ class Timeline {
   key(event) {
     const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -20, PageUp: 20 };
     if (event.key === "+" || event.key === "-") this.zoom(event.key === "+" ? 1 / 3 : 3);
-    else if (event.key in steps) this.move(Math.min(this.to, Math.max(this.from, this.at + steps[event.key] * this.width)));
+    else if (event.key in steps) this.move(this.step(steps[event.key]));
     else return;
     event.preventDefault();
   }
@@ -114,14 +114,15 @@ class Timeline {
   }
 
   look(from, to) {
-    [this.from, this.to] = [from, to];
+    const whole = to - from > 0.999 * (this.last - this.first);
+    [this.from, this.to] = whole ? this.data.window : [from, to];
     this.at = Math.min(to, Math.max(from, this.at));
     this.show();
   }
 
   move(at) {
     this.at = at;
-    const index = Math.min(this.data.count - 1, Math.floor((at - this.first) / this.width));
+    const index = this.nearest(Math.min(this.data.count - 1, Math.floor((at - this.first) / this.width)));
     const text = this.words(index);
     this.slider.value = at;
     this.slider.setAttribute("aria-valuetext", text);
@@ -132,6 +133,20 @@ class Timeline {
     const [left, right] = this.data.box, share = (at - this.from) / (this.to - this.from);
     const inside = share >= 0 && share <= 1;
     this.beam.setAttribute("d", inside ? `M${WIDTH * (left + share * (right - left))} ${TOP}V${BOTTOM}` : "");
+  }
+
+  // Columns are finer than probes are dense, so that the one under the pointer may be empty.
+  nearest(index) {
+    for (let away = 0; away < 0.02 * this.data.count; away++)
+      for (const near of [index - away, index + away]) if (this.columns.has(near)) return near;
+    return index;
+  }
+
+  step(count) {
+    const places = this.data.columns.map((column) => column[0]);
+    const here = places.indexOf(this.nearest(Math.floor((this.at - this.first) / this.width)));
+    const next = places[Math.min(places.length - 1, Math.max(0, here + count))];
+    return Math.min(this.to, Math.max(this.from, this.first + (next + 0.5) * this.width));
   }
 
   words(index) {
