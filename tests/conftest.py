@@ -21,9 +21,9 @@ COMPUTES = "computes"
 
 _COMPUTING = (
     *("analysis", "baselines", "budget", "changepoints", "comparability", "compare_command", "comparison", "design"),
-    *("docs", "drift", "effects", "environment", "export", "floors", "forest", "hostile_words", "intervals", "journal"),
-    *("metrics", "plan", "plots", "public_surface", "redacted_messages", "redaction", "scenario", "store", "study"),
-    *("trends", "verdict", "campaign_folders", "scenario_files"),
+    *("docs", "drift", "effects", "environment", "export", "floors", "forest", "gallery", "hostile_words", "intervals"),
+    *("journal", "metrics", "plan", "plots", "public_surface", "redacted_messages", "redaction", "report_in_browser"),
+    *("scenario", "store", "study", "trends", "verdict", "campaign_folders", "scenario_files"),
 )
 
 

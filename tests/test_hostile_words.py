@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chaoslab import report
 from chaoslab.records import RunState
+from chaoslab.report.sections import TEMPLATE
 from tests.campaigns import RunRows, make_campaign, make_dose, make_run
 
 ATTACKS = [
@@ -35,15 +36,20 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.elements: set[str] = set()
+        self.scripts: list[str] = []
         self.attributes: list[tuple[str, str]] = []
         self.text = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.add(tag)
+        if tag == "script":
+            self.scripts.append("")
         self.attributes += [(name, value or "") for name, value in attrs]
 
     def handle_data(self, data: str) -> None:
+        if self.lasttag == "script" and self.scripts:
+            self.scripts[-1] += data
         self.text += data
 
 
@@ -87,7 +93,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shows_text_alone(page: Page, allowed: tuple[str, ...] = ("#", "data:image/svg+xml;base64,")) -> None:
-    assert not page.elements & {"script", "iframe", "object", "embed", "base", "link", "form", "svg"}
+    assert {script.strip() for script in page.scripts} <= {(TEMPLATE / "page.js").read_text().strip()}
+    assert not page.elements & {"iframe", "object", "embed", "base", "link", "form", "svg"}
     assert not [name for name, _ in page.attributes if name.startswith("on") or name == "srcdoc"]
     targets = [value for name, value in page.attributes if name in ("src", "href", "action", "data", "srcset")]
     assert all(target.startswith(allowed) for target in targets)

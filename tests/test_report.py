@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import html
 import itertools
 import json
 import re
@@ -114,8 +116,17 @@ def test_nothing_in_the_page_leaves_the_file(page: str, outline: Outline) -> Non
     ]
     assert targets
     assert all(target.startswith(("#", "data:image/svg+xml;base64,")) for target in targets)
-    assert not {"script", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in outline.tags}
+    assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in outline.tags}
     assert not re.search(r"@import|url\((?!#)", page)
+
+
+def test_the_only_script_is_the_pages_own_and_the_policy_knows_no_other(page: str, outline: Outline) -> None:
+    script = (sections.TEMPLATE / "page.js").read_text(encoding="utf-8")
+    assert outline.all("script") == [{}]
+    assert f"<script>{script}</script>" in page
+    policy = next(meta["content"] or "" for meta in outline.all("meta") if "http-equiv" in meta)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}';" in policy
 
 
 def test_nothing_in_a_figure_leaves_the_file(page: str) -> None:
@@ -164,11 +175,12 @@ def test_the_page_is_in_the_order_of_a_readers_questions(outline: Outline) -> No
         "Failed",
         "Still broken",
         "What is missed",
-        "Was the fault there?",
         "Scenario by scenario",
         "Coming back",
-        "What was not measured",
+        "Was the fault there?",
+        "Against the baseline",
         "How this was measured",
+        "What was not measured",
         "Limits of this report",
     ]
     places = [outline.text.index(words) for words in order]
@@ -217,7 +229,7 @@ def test_the_executed_notebook_shows_the_numbers_of_the_analysis(rendered: Path,
         if cell.cell_type == "code" and cell.source.startswith("report.") and cell.outputs
     }
     assert list(shown) == [
-        f"report.{name}" for name in ("answer", "doses", "scenarios", "recovery", "omissions", "method")
+        f"report.{name}" for name in ("answer", "scenarios", "recovery", "doses", "against", "method", "omissions")
     ]
     results = json.loads((rendered / "chaos_results.json").read_text())
     availability = results["scenarios"][1]["estimates"]["availability_percent"]
@@ -247,6 +259,41 @@ def test_nineteen_scenarios_of_five_runs_would_fit_into_three_megabytes(tmp_path
     ]  # fmt: skip
     campaign = make_campaign(tmp_path / "campaign", runs)
     assert 19 * len(sections.scenarios(analyse(campaign), campaign).html) < 2_900_000
+
+
+def test_a_timeline_carries_what_can_be_read_off_it(page: str, campaign: Campaign) -> None:
+    """All probes are in the columns, and the slowest and the fastest success of each scenario."""
+    details = [json.loads(html.unescape(found)) for found in re.findall(r"data-detail='([^']*)'", page)]
+    assert [detail["name"] for detail in details] == [result.name for result in analyse(campaign).scenarios]
+    for detail in details:
+        rows = campaign.probes[campaign.probes["scenario"] == detail["name"]]
+        good = rows.loc[rows["outcome"] == "success", "latency_us"] / 1e3
+        assert sum(column[1] for column in detail["columns"]) == len(rows)
+        assert sum(column[2] for column in detail["columns"]) == len(rows) - len(good)
+        lows, highs = ([c[place] for c in detail["columns"] if c[3] is not None] for place in (3, 5))
+        assert (min(lows), max(highs)) == pytest.approx((good.min(), good.max()), rel=0.005)
+
+
+def test_the_report_holds_the_campaign_against_a_baseline(campaign: Campaign, tmp_path: Path) -> None:
+    runs = [
+        make_run("Database Brief Outage", n, type="database_outage", down=[(5.0, 7.0)], seed=n) for n in range(1, 9)
+    ]
+    earlier = make_campaign(tmp_path / "earlier", runs, campaign="earlier")
+    found = sections.against(campaign, str(earlier.path)).html
+    assert "The gate" in found
+    assert "<img" in found
+
+
+def test_without_a_baseline_the_report_says_how_to_name_one(campaign: Campaign) -> None:
+    assert "chaoslab report FOLDER --baseline NAME" in sections.against(campaign, "").html
+
+
+def test_a_baseline_that_cannot_be_compared_is_a_sentence_and_one_that_is_not_there_an_error(
+    campaign: Campaign,
+) -> None:
+    assert "both are the campaign test" in sections.against(campaign, str(campaign.path)).html
+    with pytest.raises(UsageError, match="no baseline 'v1'"):
+        sections.against(campaign, "v1")
 
 
 # What can go wrong

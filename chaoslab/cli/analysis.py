@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,17 +19,21 @@ _STYLES: Final = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--baseline", help="Hold it against this one too: a campaign's folder, or the name of a stored baseline.")
 @click.option("--show-code", is_flag=True, help="Keep the notebook's code in the HTML.")
 @verbose_option
-def report(folder: Path, show_code: bool, **_: Any) -> None:
+def report(folder: Path, baseline: str | None, show_code: bool, **_: Any) -> None:
     """Render the report of the campaign in FOLDER: one self-contained HTML file, the executed notebook, Markdown.
 
     Writes report.html, the executed notebook, chaos_report.md, chaos_results.json, resilience_validation.json and
     chaos_metrics.prom into FOLDER.
     """
     from chaoslab import report as reports
+    from chaoslab.baselines import find
 
-    click.echo(f"report: {reports.render(folder, show_code=show_code).resolve()}")
+    # Relative, for the executed notebook must not tell where on this machine it was made.
+    parameters = {} if baseline is None else {"baseline": os.path.relpath(find(baseline).path, folder)}
+    click.echo(f"report: {reports.render(folder, show_code=show_code, parameters=parameters).resolve()}")
 
 
 @click.command()

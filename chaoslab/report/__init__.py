@@ -18,6 +18,7 @@ from chaoslab.export import markdown, prometheus
 from chaoslab.report.outlook import budget, changed, histories
 from chaoslab.report.sections import (
     Section,
+    against,
     answer,
     changes,
     comparison,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Section",
+    "against",
     "answer",
     "budget",
     "changed",

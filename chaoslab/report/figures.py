@@ -55,13 +55,15 @@ def timeline(
         plots.Series(run=run, rows=_answerable(campaign.probes_of(run), name), outages=outages.get(run.repeat, ()))
         for run in runs
     ]
+    limits = limits or plots.latency_limits(series.rows for series in probes)
     plots.timeline(probes, ax=axes[0], scale=scale, limits=limits, fault=_fault_label(result))
     samples = [plots.Series(run=run, rows=campaign.resources_of(run)) for run in runs]
     for ax, resource in zip(axes[1:], below, strict=True):
         plots.resources(samples, ax=ax, resource=resource)
     for ax in axes[:-1]:
         ax.set_xlabel("")
-    return plots.picture(figure, alt=_timeline_alt(result), caption=_timeline_caption(result, len(runs)))
+    detail = plots.Detail(name=result.name, repeats=probes, ax=axes[0], limits=limits)
+    return plots.picture(figure, alt=_timeline_alt(result), caption=_timeline_caption(result, len(runs)), detail=detail)
 
 
 def _types(result: ScenarioResult) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import sys
 from collections.abc import Mapping
@@ -106,7 +108,10 @@ def as_page(executed: nbformat.NotebookNode, *, title: str, show_code: bool = Fa
         exclude_input=not show_code,
         exclude_anchor_links=True,
     )
-    page, _ = exporter.from_notebook_node(executed, resources={"metadata": {"name": title}})
+    script = (TEMPLATE / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    resources = {"metadata": {"name": title}, "script": script, "script_hash": f"sha256-{digest}"}
+    page, _ = exporter.from_notebook_node(executed, resources=resources)
     return str(page)
 
 

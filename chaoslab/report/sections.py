@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from chaoslab import forest, plots, wording
+from chaoslab import baselines, forest, plots, wording
+from chaoslab.comparison import compare
+from chaoslab.errors import ChaoslabError
 from chaoslab.export import comparison as comparisons
 from chaoslab.export import narrative
 from chaoslab.report import figures
@@ -110,6 +112,21 @@ def comparison(found: Comparison) -> Section:
     }
     section = _render("comparison", found=found, words_of=comparisons, figure=_forest(found, "gate"))
     return replace(section, outcome=outcome)
+
+
+def against(campaign: Campaign, baseline: str) -> Section:
+    """Return how the campaign compares with a baseline: a campaign's folder or the name of a stored one, "" for none.
+
+    Raises:
+        UsageError: neither a folder nor the name of a stored baseline.
+    """
+    if not baseline:
+        return _render("against", reason="")
+    earlier = baselines.find(baseline)
+    try:
+        return comparison(compare(earlier, campaign))
+    except ChaoslabError as refusal:
+        return _render("against", reason=str(refusal))
 
 
 def changes(found: Comparison) -> Section:

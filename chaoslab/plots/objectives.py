@@ -1,0 +1,123 @@
+"""Estimates with their intervals against the threshold of an objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from chaoslab import wording
+from chaoslab.intervals import Estimate
+from chaoslab.plots.canvas import Limits, axes_or_new, named_rows, words_of_row
+from chaoslab.plots.palette import INK, MUTED, OUTCOMES, SHADE, SMALL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of `slo`: an estimate with its judgement; `outcome` is a verdict's, or "" where nobody judged."""
+
+    label: str
+    estimate: Estimate
+    outcome: str = ""
+
+
+def slo(
+    rows: Sequence[Row],
+    *,
+    threshold: float,
+    comparison: Literal["<=", ">="],
+    unit: str,
+    ax: Axes | None = None,
+    limits: Limits | None = None,
+) -> Axes:
+    """Draw estimates of one metric with their intervals against its threshold; the wrong side is shaded.
+
+    The outcome is told by shape (circle, cross, open diamond) and by word. A bound beyond `limits` ends in an arrow.
+
+    Args:
+        rows: from top to bottom; one without a value reads "not measured".
+        threshold: of the objective, in `unit`.
+        comparison: "<=" if the metric must stay at or below the threshold.
+        unit: of threshold and estimates.
+        ax: where to draw; a new figure's axes if None.
+        limits: of the value axis, to compare panels; see `slo_limits`.
+    """
+    ax = axes_or_new(ax)
+    low, high = limits or slo_limits([row.estimate for row in rows], threshold)
+    ax.set_xlim(low, high)
+    wrong = (threshold, high) if comparison == "<=" else (low, threshold)
+    ax.axvspan(*wrong, color=SHADE, lw=0, zorder=0)
+    ax.axvline(threshold, color=INK, lw=1.2, ls=(0, (4, 2)), zorder=1)
+    ax.annotate(
+        wording.objective(comparison, threshold, unit),
+        (threshold, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha=_anchor(threshold, low, high),
+        va="bottom",
+        size=SMALL,
+        color=INK,
+    )
+    for place, row in enumerate(rows):
+        _estimate(ax, place, row, (low, high))
+    named_rows(ax, [row.label for row in rows])
+    ax.set_xlabel(unit, color=MUTED, size=SMALL)
+    return ax
+
+
+def slo_limits(estimates: Iterable[Estimate], threshold: float) -> Limits:
+    """Return limits that hold the threshold, the values and their intervals.
+
+    A bound that is further out than three times what values and threshold span is cut, lest one wide interval flatten
+    all. Where something had not ended when the probes did, how far they saw stands for the value.
+    """
+    known = list(estimates)
+    values = [threshold, *(v for e in known for v in (e.value, e.horizon) if v is not None)]
+    bounds = [bound for e in known for bound in (e.low, e.high) if bound is not None]
+    centre_low, centre_high = min(0.0, *values), max(values)
+    reach = 3 * (centre_high - centre_low or 1.0)
+    low = max(min([*values, *bounds]), centre_low - reach)
+    high = min(max([*values, *bounds]), centre_high + reach)
+    if low >= 0 and low < 0.5 * high:
+        low = 0.0
+    margin = 0.04 * (high - low or 1.0)
+    return (low - margin, high + margin)
+
+
+def _anchor(value: float, low: float, high: float) -> Literal["left", "center", "right"]:
+    share = (value - low) / (high - low)
+    return "left" if share < 0.15 else "right" if share > 0.85 else "center"
+
+
+def _estimate(ax: Axes, place: int, row: Row, limits: Limits) -> None:
+    marker, face, edge, word = OUTCOMES[row.outcome]
+    estimate = row.estimate
+    text = wording.estimate(estimate)
+    weight = "bold" if row.outcome == "fail" else "normal"
+    words_of_row(ax, place, f"{text} · {word}" if word else text, weight=weight)
+    low, high = limits
+    if estimate.value is None and estimate.horizon is not None:
+        ax.plot([max(low, min(estimate.horizon, high)), high], [place, place], color=edge, lw=1.8, ls=(0, (1, 1)))
+        ax.plot([high], [place], ">", color=edge, ms=6, mew=1.4, clip_on=False)
+    if estimate.value is None:
+        return
+    left = estimate.value if estimate.low is None else estimate.low
+    right = estimate.value if estimate.high is None else estimate.high
+    ax.plot([max(left, low), min(right, high)], [place, place], color=edge, lw=1.8, solid_capstyle="butt")
+    for bound, tip in ((left, "<" if left < low else "|"), (right, ">" if right > high else "|")):
+        ax.plot([min(max(bound, low), high)], [place], tip, color=edge, ms=6, mew=1.4, clip_on=False)
+    ax.plot(
+        [min(max(estimate.value, low), high)],
+        [place],
+        marker,
+        ms=7,
+        mfc=face,
+        mec=edge,
+        mew=1.4,
+        clip_on=False,
+        zorder=4,
+    )
