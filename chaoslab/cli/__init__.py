@@ -33,6 +33,7 @@ _COMMANDS: Final = {
     "baseline": "chaoslab.cli.baseline",
     "plan": "chaoslab.cli.planning",
     "trends": "chaoslab.cli.trends",
+    "export": "chaoslab.cli.export",
 }
 _SUMMARIES: Final = {
     "demo": "Break the embedded shop, measure it and open the report.",
@@ -43,6 +44,7 @@ _SUMMARIES: Final = {
     "baseline": "Keep campaigns as baselines.",
     "plan": "Say how many repeats the next campaign needs.",
     "trends": "Show what became of a service from campaign to campaign.",
+    "export": "Write results for other programs: Prometheus, JUnit, CSV, JSON Schemas.",
     "scenarios": "List, check or describe scenario files.",
     "trust": "Let a scenario file run the commands that it names, as it is now.",
     "doctor": "Say what can be injected on this machine, and what is missing.",
