@@ -35,6 +35,7 @@ _COMMANDS: Final = {
     "trends": "chaoslab.cli.trends",
     "watch": "chaoslab.cli.watching",
     "batch": "chaoslab.cli.batch",
+    "export": "chaoslab.cli.export",
 }
 _SUMMARIES: Final = {
     "demo": "Break the embedded shop, measure it and open the report.",
@@ -47,6 +48,7 @@ _SUMMARIES: Final = {
     "trends": "Show what became of a service from campaign to campaign.",
     "watch": "Show a campaign while it runs.",
     "batch": "Execute a matrix of notebooks and parameters.",
+    "export": "Write results for other programs: Prometheus, JUnit, CSV, JSON Schemas.",
     "scenarios": "List, check or describe scenario files.",
     "trust": "Let a scenario file run the commands that it names, as it is now.",
     "doctor": "Say what can be injected on this machine, and what is missing.",

@@ -1,1 +1,1 @@
-"""An analysis in other forms: Markdown for people and reviews, Prometheus text for monitoring."""
+"""An analysis in other forms: Markdown for people; Prometheus text, JUnit XML and CSV for programs; JSON Schemas."""
