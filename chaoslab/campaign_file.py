@@ -42,6 +42,14 @@ class ProbeSettings(_Part):
     timeout_seconds: Annotated[_Number, Field(gt=0)] | None = None
 
 
+class OneProbe(_Part):
+    """One of the probes of a campaign that has several; its rows have its name."""
+
+    name: str = Field(min_length=1)
+    type: str = "http"
+    rate_hz: Annotated[_Number, Field(gt=0)] | None = None
+
+
 class PhaseLengths(_Part):
     """Seconds that were planned."""
 
@@ -104,6 +112,7 @@ class CampaignFile(_Part):
     target_name: str | None = None
     environment: str | None = None
     probe: ProbeSettings | None = None
+    probes: list[OneProbe] = []
     seed: int | None = None
     repeats: Annotated[_Repeat, Field(ge=0)] = 1
     duration_scale: Annotated[_Number, Field(gt=0)] = 1.0

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 import psutil
 
 from chaoslab.agent.processes import boot_id
+from chaoslab.looks import CLIENTS, Look, ranges
 from chaoslab.plan import redacted
 from chaoslab.records import SCHEMA_VERSION
-from chaoslab.redaction import redact_command, redact_document
+from chaoslab.redaction import redact, redact_command, redact_document
 from chaoslab.scenario import Scenario, ScenarioFile
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         "environment": request.environment,
         "probe": {
             "name": "health",
-            "url": redacted(prepared.watch.url),
+            "url": redacted(prepared.watch.looks[0].address),
             "rate_hz": request.rate_hz,
-            "timeout_seconds": prepared.watch.timeout,
+            "timeout_seconds": prepared.watch.looks[0].timeout_s,
         },
+        "probes": [_probe(look) for look in prepared.watch.looks],
         "seed": plan.seed,
         "repeats": plan.repeats,
         "duration_scale": plan.duration_scale,
@@ -80,6 +82,27 @@ def _scenario(scenario: Scenario, prepared: Prepared) -> dict[str, Any]:
         "name": scenario.name,  # the tables know it by that
         "mechanism": "; ".join(dict.fromkeys(one.mechanism.name for one in prepared.faults[scenario.name])),
         "phases": {"baseline": planned.baseline, "injection": planned.injection, "recovery": planned.recovery},
+    }
+
+
+def _probe(look: Look) -> dict[str, Any]:
+    """Return what a probe asked, without what it said to be let in: of headers and body only that there were any."""
+    addresses: dict[str, dict[str, Any]] = {"http": {"url": redacted(look.address)}, "tcp": {"address": look.address}}
+    addresses |= {"postgres": {"dsn": redact(look.address)}, "command": {"command": redact_command(look.argv)}}
+    success = asdict(look.success) | {"statuses": ranges(look.success.statuses) if look.kind == "http" else None}
+    request = {"method": look.method, "headers": [name for name, _ in look.headers], "body_bytes": len(look.body)}
+    return {
+        "name": look.name,
+        "type": look.kind,
+        **addresses[look.kind],
+        **(request if look.kind == "http" else {}),
+        "client": CLIENTS[look.kind],
+        "rate_hz": look.rate_hz,
+        "arrivals": look.arrivals,
+        "timeout_seconds": look.timeout_s,
+        "connections": look.connections,
+        "new_connections": look.fresh,
+        "success": redact_document({key: value for key, value in success.items() if value is not None}),
     }
 
 

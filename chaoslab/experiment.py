@@ -23,18 +23,18 @@ from chaoslab.guardian import Guardian
 from chaoslab.hosts import LocalHost, host_of
 from chaoslab.interrupts import SIGNALS, Interrupts
 from chaoslab.journal import Journal, Step
+from chaoslab.monitoring import HIGHEST_RATE_HZ, looks_of, variables_of
 from chaoslab.plan import Plan, make_plan, probe_url, redacted
 from chaoslab.redaction import learn, learn_environment, redact_document
 from chaoslab.rehearsal import Rehearsed, rehearse
 from chaoslab.runner import Laboratory, Progress, Watch, run_campaign
-from chaoslab.scenario import Intensity, Scenario, ScenarioFile, Slo, resolve_slos, select
+from chaoslab.scenario import CommandProbe, Intensity, Scenario, ScenarioFile, Slo, resolve_slos, select
 from chaoslab.scenario_file import load_with_digest
 from chaoslab.undo import undo_all
 
 PRODUCTION: Final = "production"
 DEFAULT_REPEATS: Final = 3
 DEFAULT_RATE_HZ: Final = 20.0
-_HIGHEST_RATE_HZ: Final = 2000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +123,8 @@ def prepare(request: Request) -> Prepared:
         NotDelivered: a fault that no mechanism can deliver here.
     """
     _learn_secrets(request)
-    if not 0.1 <= request.rate_hz <= _HIGHEST_RATE_HZ:
-        raise UsageError(f"--probe-rate is {request.rate_hz:g}; accepted: 0.1 to {_HIGHEST_RATE_HZ:g} probes a second")
+    if not 0.1 <= request.rate_hz <= HIGHEST_RATE_HZ:
+        raise UsageError(f"--probe-rate is {request.rate_hz:g}; accepted: 0.1 to {HIGHEST_RATE_HZ:g} probes a second")
     probe_url(request.target, "")  # what is no URL is refused before anything is read from it
     slos = resolve_slos(request.file, request.environment)
     _guard_environment(request)
@@ -176,6 +176,7 @@ def _learn_secrets(request: Request) -> None:
     learn([request.target])
     learn(request.file.model_dump(mode="json"))
     learn_environment(named)
+    learn_environment(variables_of(request.file.monitoring))
 
 
 def _choose_all(scenarios: Sequence[Scenario], where: Surroundings) -> dict[str, tuple[Chosen, ...]]:
@@ -209,9 +210,7 @@ def _watch(request: Request, slos: Sequence[Slo]) -> Watch:
     file = request.file
     tolerated = next(slo.threshold for slo in slos if slo.metric == "error_rate_percent")
     return Watch(
-        url=probe_url(request.target, file.monitoring.health_check.endpoint),
-        rate_hz=request.rate_hz,
-        timeout=file.monitoring.health_check.timeout,
+        looks=looks_of(file.monitoring, target=request.target, rate_hz=request.rate_hz),
         sampling=file.monitoring.sampling_interval,
         steady_error_percent=tolerated,
         abort=file.safety.abort_conditions,
@@ -226,6 +225,12 @@ def _guard_environment(request: Request) -> None:
         raise UsageError(
             f"safety.abort_conditions.probe is a command of the scenario file, which runs it only when asked to: "
             f"give {trust.WAYS}"
+        )
+    commands = [probe.name for probe in request.file.monitoring.probes if isinstance(probe, CommandProbe)]
+    if commands and not request.allow_commands:
+        raise UsageError(
+            f"monitoring.probes: {', '.join(commands)} are commands of the scenario file, which runs them only when "
+            f"asked to: give {trust.WAYS}"
         )
     environment = request.file.environment(request.environment)
     allowed = environment.allowed_scenarios
@@ -308,9 +313,10 @@ def _shown(step: Step) -> dict[str, Any]:
 
 def require_answer(prepared: Prepared) -> None:
     """Raise UsageError when nothing at all answers at the target: there is nobody to hurt, and nothing to measure."""
-    check = probe.check(prepared.watch.url, timeout=prepared.watch.timeout)
+    health = prepared.watch.looks[0]
+    check = probe.check(health)
     if not check.reachable:
-        raise UsageError(f"the target {redacted(prepared.watch.url)} does not answer: {check.reason}")
+        raise UsageError(f"the target {redacted(health.address)} does not answer: {check.reason}")
 
 
 def perform(

@@ -9,68 +9,49 @@ any common server closes it. A connection that breaks after the request was writ
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
-import struct
 from asyncio import sslproto
 from base64 import b64encode
-from collections.abc import Collection
-from ipaddress import ip_address
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 import httptools
 
+from chaoslab.addresses import Addresses, abandon
+from chaoslab.looks import Look
 from chaoslab.records import ErrorKind
 from chaoslab.transport import Finish, Probe, kind_of
 
 _PORTS: Final = {"http": 80, "https": 443}
 _NO_TIMEOUT: Final = 86_400.0  # a probe's own time-out is the only one
 _IDLE_LIMIT: Final = 1.0
-_RESOLVED_LIMIT: Final = 1.0
-_MOST_LOOKUPS: Final = 4  # asyncio has at least five threads for them
 _QUOTED_AS_IT_IS: Final = "/%:=&?~+!$,;'@()*[]"
 _TLS_BUFFER: Final = 16 * 1024
 _FINAL: Final = 200  # below: interim answers, after which the real one comes
-_LINGER_NOT: Final = struct.pack("ii", 1, 0)
-
-_Address = tuple[socket.AddressFamily, Any]
+_LONGEST_BODY: Final = 1024**2
 
 
 class HttpTransport:
-    """Sends GET requests for one URL, over at most `connections` connections.
+    """Sends the request of a look over at most `connections` connections; a probe that finds all busy is UNSENT."""
 
-    A probe that finds all of them busy is UNSENT. `success` holds the statuses that count as success. Connections go to
-    `connect_to` (host, port) where it is given, else to the URL's own.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        connections: int,
-        success: Collection[int],
-        finish: Finish,
-        connect_to: tuple[str, int] | None = None,
-    ) -> None:
-        parts = urlsplit(url)
+    def __init__(self, look: Look, *, connections: int, finish: Finish) -> None:
+        parts = urlsplit(look.address)
         self._name = parts.hostname or ""
-        self._host, self._port = connect_to or (self._name, parts.port or _PORTS[parts.scheme])
+        self._addresses = Addresses(*(look.connect_to or (self._name, parts.port or _PORTS[parts.scheme])))
         self._tls = _tls_context() if parts.scheme == "https" else None
         self._limit = connections
-        self._success = frozenset(success)
+        self._fresh = look.fresh
+        self._success = look.success
         self._finish = finish
         self._loop = asyncio.get_running_loop()
-        self._addresses: list[_Address] = []
-        self._addresses_until = 0.0
-        self._lookups: list[asyncio.Task[ErrorKind | None]] = []
-        self._next_lookup = 0.0
         self._connecting = 0
         self._idle: list[_Connection] = []
         self._connections: set[_Connection] = set()
-        self.request = request_for(url)
+        self.reads_body = look.success.reads_body
+        self.request = request_for(look.address, method=look.method, headers=look.headers, body=look.body)
 
     def send(self, probe: Probe) -> None:
         """Ask over an idle connection, the one used last first, else over a new one."""
@@ -98,10 +79,14 @@ class HttpTransport:
         for connection in tuple(self._connections):
             connection.close()
 
-    def answered(self, connection: _Connection, probe: Probe, status: int, *, keep: bool) -> None:
+    def answered(self, connection: _Connection, probe: Probe, status: int, body: bytes, *, keep: bool) -> None:
         """Take a complete answer, and the connection back if it can be kept."""
-        self._finish(probe, status, None if status in self._success else ErrorKind.STATUS)
-        if keep:
+        if status not in self._success.statuses:
+            problem: ErrorKind | None = ErrorKind.STATUS
+        else:
+            problem = None if not self.reads_body or self._success.accepts(body) else ErrorKind.BODY
+        self._finish(probe, status, problem)
+        if keep and not self._fresh:
             self._idle.append(connection)
         else:
             connection.close()
@@ -117,7 +102,7 @@ class HttpTransport:
     async def _ask_anew(self, probe: Probe) -> None:
         self._connecting += 1
         try:
-            connection = await self._connect()
+            connection = await self._addresses.connect(self._open)
         finally:
             self._connecting -= 1
         if isinstance(connection, ErrorKind):
@@ -128,61 +113,15 @@ class HttpTransport:
             self._connections.add(connection)
             connection.ask(probe)
 
-    async def _connect(self) -> _Connection | ErrorKind:
-        """Open a connection to the first address that accepts one, else say why none does.
-
-        Kinds are kept and not the errors themselves, whose tracebacks would hold on to everything that led to them.
-        """
-        if problem := await self._resolve():
-            return problem
-        problems: list[ErrorKind] = []
-        for family, address in self._addresses:
-            try:
-                return await self._connect_to(family, address)
-            except OSError as error:
-                problems.append(kind_of(error))
-        return ErrorKind.REFUSED if ErrorKind.REFUSED in problems else problems[0]
-
-    async def _connect_to(self, family: socket.AddressFamily, address: Any) -> _Connection:
-        connected = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            await self._loop.sock_connect(connected, address)
-            _, connection = await self._loop.create_connection(
-                lambda: _Connection(self, connected),
-                sock=connected,
-                ssl=self._tls,
-                server_hostname=self._name if self._tls else None,
-                ssl_handshake_timeout=_NO_TIMEOUT if self._tls else None,
-            )
-        except BaseException:
-            _abandon(connected)
-            connected.close()
-            raise
+    async def _open(self, connected: socket.socket) -> _Connection:
+        _, connection = await self._loop.create_connection(
+            lambda: _Connection(self, connected),
+            sock=connected,
+            ssl=self._tls,
+            server_hostname=self._name if self._tls else None,
+            ssl_handshake_timeout=_NO_TIMEOUT if self._tls else None,
+        )
         return connection
-
-    async def _resolve(self) -> ErrorKind | None:
-        """See that the addresses of the host are known, else say why not; those of a name hold for a second.
-
-        A probe that comes while a lookup is under way waits for that one: were each to have its own, those that a
-        silent name server leaves unanswered would pile up at the pace of the probes.
-        """
-        now = monotonic()
-        if self._addresses_until > now:
-            return None
-        self._lookups = [lookup for lookup in self._lookups if not lookup.done()]
-        if not self._lookups or (self._next_lookup <= now and len(self._lookups) < _MOST_LOOKUPS):
-            self._next_lookup = now + _RESOLVED_LIMIT
-            self._lookups.append(self._loop.create_task(self._look_up()))
-        return await asyncio.shield(self._lookups[-1])
-
-    async def _look_up(self) -> ErrorKind | None:
-        try:
-            found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            return kind_of(error)
-        self._addresses = [(family, address) for family, _, _, _, address in found]
-        self._addresses_until = float("inf") if _is_address(self._host) else monotonic() + _RESOLVED_LIMIT
-        return None
 
 
 class _Connection(asyncio.Protocol):
@@ -199,6 +138,7 @@ class _Connection(asyncio.Protocol):
         self._status = 0
         self._keep = False
         self._has_length = False
+        self._body = bytearray()
 
     def usable(self) -> bool:
         """Whether a request may be written: nothing has arrived, not even the end, and it was used just now."""
@@ -218,13 +158,14 @@ class _Connection(asyncio.Protocol):
         self._probe = probe
         self._status = 0
         self._has_length = False
+        self._body.clear()
         probe.carrier = self
         self._transport.write(self._owner.request)
 
     def cancel(self) -> None:
         """Give up the probe on it, which is no longer heard of."""
         self._probe = None
-        _abandon(self._socket)
+        abandon(self._socket)
         self.close()
 
     def close(self) -> None:
@@ -263,7 +204,7 @@ class _Connection(asyncio.Protocol):
         if probe is None:
             return
         if error is None and self._status >= _FINAL and not self._has_length:
-            self._owner.answered(self, probe, self._status, keep=False)
+            self._owner.answered(self, probe, self._status, bytes(self._body), keep=False)
         else:
             self._owner.failed(probe, kind_of(error) if error else ErrorKind.RESET)
 
@@ -283,23 +224,21 @@ class _Connection(asyncio.Protocol):
         self._status = self._parser.get_status_code()
         self._keep = self._parser.should_keep_alive()
 
+    def on_body(self, data: bytes) -> None:
+        if self._owner.reads_body and len(self._body) < _LONGEST_BODY:
+            self._body += data
+
     def on_message_complete(self) -> None:
         probe = self._probe
         if probe is None or self._status < _FINAL:
             return
         self._probe = None
         self.used_at = monotonic()
-        self._owner.answered(self, probe, self._status, keep=self._keep)
+        self._owner.answered(self, probe, self._status, bytes(self._body), keep=self._keep)
 
 
-def _abandon(connected: socket.socket) -> None:
-    """Have the connection reset when it is closed, so that a given-up probe leaves no work there and no port here."""
-    with contextlib.suppress(OSError):
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-
-
-def request_for(url: str) -> bytes:
-    r"""Return the request for `url`; a user and password in it become a header (RFC 7617).
+def request_for(url: str, *, method: str = "GET", headers: Sequence[tuple[str, str]] = (), body: str = "") -> bytes:
+    r"""Return the request for `url`; a user and password in it become a header (RFC 7617), unless `headers` has one.
 
     >>> request_for("http://me:secret@[::1]:8080/a b?c=d#e").decode().split("\r\n")[:3]
     ['GET /a%20b?c=d HTTP/1.1', 'Host: [::1]:8080', 'User-Agent: chaoslab']
@@ -308,11 +247,17 @@ def request_for(url: str) -> bytes:
     host = parts.netloc.rpartition("@")[2].encode("idna" if not parts.netloc.isascii() else "ascii").decode()
     path = quote(parts.path or "/", _QUOTED_AS_IT_IS)
     query = "?" + quote(parts.query, _QUOTED_AS_IT_IS) if parts.query else ""
-    lines = [f"GET {path}{query} HTTP/1.1", f"Host: {host}", "User-Agent: chaoslab", "Accept: */*"]
+    fields = {"Host": host, "User-Agent": "chaoslab", "Accept": "*/*"}
     if parts.username is not None:
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        lines.append(f"Authorization: Basic {b64encode(credentials.encode()).decode()}")
-    return "\r\n".join([*lines, "", ""]).encode("ascii")
+        fields["Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
+    content = body.encode()
+    if content or method in ("POST", "PUT", "PATCH"):
+        fields["Content-Length"] = str(len(content))
+    given = {name.lower() for name, _ in headers}
+    both = [*((name, value) for name, value in fields.items() if name.lower() not in given), *headers]
+    head = [f"{method} {path}{query} HTTP/1.1", *(f"{name}: {value}" for name, value in both), "", ""]
+    return "\r\n".join(head).encode("ascii") + content
 
 
 def _tls_context() -> ssl.SSLContext:
@@ -321,11 +266,3 @@ def _tls_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

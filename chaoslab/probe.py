@@ -1,6 +1,6 @@
 """Probes of a target: what to ask for, the handle on the process that sends them, and a single look.
 
-with Prober.start(ProbeSpec(folder=..., key=..., anchor_ns=..., url="http://127.0.0.1:8080/health")) as prober:
+with Prober.start(ProbeSpec(folder=..., key=..., anchor_ns=..., looks=(Look(address="http://…"),))) as prober:
     prober.wait_ready()
     ...
     prober.live, prober.check()
@@ -14,14 +14,14 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
-from urllib.parse import SplitResult, urlsplit
 
-from chaoslab.errors import UsageError, nearest
+from chaoslab.errors import UsageError
 from chaoslab.instrument import Instrument
+from chaoslab.looks import Look
 from chaoslab.records import ErrorKind
 from chaoslab.store import RunKey
 from chaoslab.transport import kind_of
@@ -29,29 +29,19 @@ from chaoslab.transport import kind_of
 if TYPE_CHECKING:
     import httpx
 
-SUCCESS: Final = frozenset(range(200, 400))
-_ARRIVALS: Final = ("constant", "poisson")
-_MOST_CONNECTIONS: Final = 4096
-_SPARE_CONNECTIONS: Final = 100
 _FLUSH_PATIENCE: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSpec:
-    """What to probe, how often, and where the rows go.
+    """What to probe, and where the rows go.
 
     Args:
         folder, key: the campaign's folder, and the run that the rows belong to.
         anchor_ns: the campaign's anchor on CLOCK_MONOTONIC, in nanoseconds.
-        url: http or https; a user and password in it are sent (RFC 7617), and recorded nowhere.
-        connect_to: host and port to connect to in place of the URL's; what is asked for, and the name that a
-            certificate must have, stay the URL's.
-        probe: name of the probe in its rows.
-        rate_hz: probes a second. `arrivals` spaces them: "constant" evenly, "poisson" at random from `seed`.
-        timeout_s: a probe without a complete answer this long after it was sent has failed.
+        looks: the probes, each with a name of its own; the first is the target's health, of which `Live` speaks.
         window_s: length of the window that `Live` speaks of.
         max_duration_s: the prober stops by itself after this time.
-        success_statuses: HTTP statuses that are a success.
 
     Raises:
         UsageError: a value that cannot be used.
@@ -60,44 +50,23 @@ class ProbeSpec:
     folder: Path
     key: RunKey
     anchor_ns: int
-    url: str
-    connect_to: tuple[str, int] | None = None
-    probe: str = "health"
-    rate_hz: float = 20.0
-    arrivals: str = "constant"
-    seed: int = 0
-    timeout_s: float = 2.0
+    looks: tuple[Look, ...]
     window_s: float = 30.0
     max_duration_s: float = 86_400.0
-    success_statuses: frozenset[int] = field(default=SUCCESS, repr=False)
 
     def __post_init__(self) -> None:
-        _split(self.url)
-        for name in ("rate_hz", "timeout_s", "window_s", "max_duration_s"):
+        for name in ("window_s", "max_duration_s"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{name} is {value:g}; accepted: a number above 0")
-        if self.arrivals not in _ARRIVALS:
-            hint = nearest(self.arrivals, _ARRIVALS)
-            raise UsageError(f"arrivals is {self.arrivals!r}; accepted: {', '.join(_ARRIVALS)}{hint}")
-
-    @property
-    def kind(self) -> str:
-        """Which kind of probe this is."""
-        return "http"
-
-    @property
-    def connections(self) -> int:
-        """How many connections may be open: enough to go on at the full rate while nothing is answered.
-
-        There is room besides for what is sent at once after a stall of the prober's own.
-        """
-        return min(_MOST_CONNECTIONS, math.ceil(self.rate_hz * self.timeout_s * 1.25) + _SPARE_CONNECTIONS)
+        names = [look.name for look in self.looks]
+        if not names or len(set(names)) < len(names):
+            raise UsageError(f"the probes are called {', '.join(names) or 'nothing'}; accepted: different names")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""
-        changes = {"folder": os.fspath(self.folder), "success_statuses": sorted(self.success_statuses)}
-        return asdict(self) | changes
+        changes = {"folder": os.fspath(self.folder), "looks": [look.as_dict() for look in self.looks]}
+        return {**asdict(self), **changes}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ProbeSpec:
@@ -105,8 +74,7 @@ class ProbeSpec:
         changes = {
             "folder": Path(fields["folder"]),
             "key": RunKey(**fields["key"]),
-            "connect_to": tuple(fields["connect_to"]) if fields["connect_to"] else None,
-            "success_statuses": frozenset(fields["success_statuses"]),
+            "looks": tuple(Look.from_dict(look) for look in fields["looks"]),
         }
         return cls(**{**fields, **changes})
 
@@ -140,8 +108,9 @@ class Live:
 class Summary:
     """What a prober did. The lag of a probe is sent − scheduled: how late the prober itself was.
 
-    `scheduled` probes were due; `unsent` of them found no free connection, `failures` were sent and failed. `recorded`
-    rows are on disk, `dropped` ones are not (a full or stalled disk). `cpu_seconds` are the prober's own.
+    `scheduled` probes were due; `unsent` of them found no free connection, `failures` were sent and failed; so for all
+    together, and by name in `probes`. `late` of them lagged by more than `records.LAG_LIMIT_US`. `recorded` rows are on
+    disk, `dropped` ones are not (a full or stalled disk). `cpu_seconds` are the prober's own.
     """
 
     scheduled: int
@@ -150,6 +119,8 @@ class Summary:
     failures: int
     unsent: int
     dropped: int
+    probes: Mapping[str, Mapping[str, int]]
+    late: int
     lag_p50_us: int | None
     lag_p99_us: int | None
     lag_max_us: int
@@ -191,7 +162,7 @@ class Prober(Instrument):
         Raises:
             ChaoslabError: the prober had failed, or rows could not be written; those that were are kept.
         """
-        return Summary(**self._finish(self._spec.timeout_s + _FLUSH_PATIENCE))
+        return Summary(**self._finish(max(look.timeout_s for look in self._spec.looks) + _FLUSH_PATIENCE))
 
     def _heard(self, live: Mapping[str, Any]) -> None:
         self._live = Live(**live)
@@ -217,33 +188,41 @@ _REASONS: Final = {
 }
 
 
-def check(url: str, *, timeout: float = 2.0) -> Check:
-    """Look once, over a new connection, as a probe would: no proxy, no redirect; give up after `timeout` seconds.
+def check(look: Look) -> Check:
+    """Look once at an HTTP target, over a new connection, as a probe would: no proxy, no redirect, its time-out.
 
     Raises:
         UsageError: not an http or https URL.
     """
     import httpx  # only here: it would double the time that a prober takes to start
 
-    _split(url)
-    deadline = monotonic() + timeout
+    deadline = monotonic() + look.timeout_s
+    body = bytearray()
     try:
         with (
-            httpx.Client(timeout=timeout, trust_env=False, verify=ssl.create_default_context()) as client,
-            client.stream("GET", url, headers={"User-Agent": "chaoslab"}) as response,
+            httpx.Client(timeout=look.timeout_s, trust_env=False, verify=ssl.create_default_context()) as client,
+            client.stream(
+                look.method,
+                look.address,
+                headers={"User-Agent": "chaoslab", "Accept-Encoding": "identity", **dict(look.headers)},
+                content=look.body.encode() or None,
+            ) as response,
         ):
-            for _ in response.iter_raw():
+            for part in response.iter_raw():
+                body += part
                 if monotonic() > deadline:
-                    return _too_late(timeout)
+                    return _too_late(look.timeout_s)
     except httpx.TimeoutException:
-        return _too_late(timeout)
+        return _too_late(look.timeout_s)
     except httpx.InvalidURL as error:
         raise UsageError(f"the URL is not accepted: {error}") from error
     except httpx.TransportError as error:
         return Check(ok=False, reachable=False, reason=_reason(error))
-    if response.status_code in SUCCESS:
-        return Check(ok=True, reachable=True)
-    return Check(ok=False, reachable=True, reason=f"status {response.status_code}")
+    if response.status_code not in look.success.statuses:
+        return Check(ok=False, reachable=True, reason=f"status {response.status_code}")
+    if not look.success.accepts(bytes(body)):
+        return Check(ok=False, reachable=True, reason="the body does not hold what it must")
+    return Check(ok=True, reachable=True)
 
 
 def _too_late(timeout: float) -> Check:
@@ -263,21 +242,3 @@ def _reason(error: httpx.TransportError) -> str:
         case ssl.SSLError():
             return f"TLS: {getattr(cause, 'verify_message', '') or cause.reason}"
     return _REASONS.get(kind_of(cause), str(cause))
-
-
-def _split(url: str) -> SplitResult:
-    """Return the parts of a URL that can be probed; the message has neither its credentials nor its query."""
-    try:
-        parts = urlsplit(url)
-        usable = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
-        # An unusable label (empty, too long) would else show only when the name is looked up.
-        (parts.hostname or "").encode("idna")
-    except ValueError:
-        # Its own words would quote a part of the URL, which may be one of a password.
-        raise UsageError("the URL to probe is not accepted: its host or its port cannot be read") from None
-    if not usable:
-        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        raise UsageError(
-            f"the URL to probe is {shown!r}; accepted: http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH"
-        )
-    return parts

@@ -20,15 +20,18 @@ import resource
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from importlib import import_module
 from itertools import count
+from operator import attrgetter
 from typing import Any, Final
 
-from chaoslab.http_probe import HttpTransport
 from chaoslab.instrument import Order, Orders, say, settle
+from chaoslab.looks import Look
 from chaoslab.probe import ProbeSpec
 from chaoslab.recorder import Recorder
-from chaoslab.records import ErrorKind, Outcome
+from chaoslab.records import LAG_LIMIT_US, ErrorKind, Outcome
 from chaoslab.store import PartWriter
 from chaoslab.transport import Finish, Probe, Transport
 from chaoslab.vitals import TICK, Histogram, Vitals
@@ -42,6 +45,7 @@ _SWITCH_INTERVAL: Final = 0.0005
 _SPARE_DESCRIPTORS: Final = 64
 _FLUSH_PATIENCE: Final = 10.0
 _ORPHAN_PATIENCE: Final = 0.7
+_DUE: Final = attrgetter("next_ns")
 
 
 class Alarm:
@@ -90,31 +94,69 @@ def poisson(rate_hz: float, seed: int) -> Iterator[int]:
 ARRIVALS: Final[Mapping[str, Callable[[float, int], Iterator[int]]]] = {"constant": constant, "poisson": poisson}
 
 
-def http(spec: ProbeSpec, finish: Finish) -> Transport:
-    """Return the transport for http and https URLs."""
-    return HttpTransport(
-        spec.url,
-        connections=_connections(spec.connections),
-        success=spec.success_statuses,
-        finish=finish,
-        connect_to=spec.connect_to,
-    )
+# Imported when they are needed: whoever probes HTTP alone need not wait for a driver of PostgreSQL.
+TRANSPORTS: Final[Mapping[str, tuple[str, str]]] = {
+    "http": ("chaoslab.http_probe", "HttpTransport"),
+    "tcp": ("chaoslab.tcp_probe", "TcpTransport"),
+    "postgres": ("chaoslab.postgres_probe", "PostgresTransport"),
+    "command": ("chaoslab.command_probe", "CommandTransport"),
+}
 
 
-TRANSPORTS: Final[Mapping[str, Callable[[ProbeSpec, Finish], Transport]]] = {"http": http}
+def transport_of(look: Look, connections: int, finish: Finish) -> Transport:
+    """Return what takes the probes of `look` to the target, over at most `connections` connections."""
+    module, name = TRANSPORTS[look.kind]
+    transport: Transport = getattr(import_module(module), name)(look, connections=connections, finish=finish)
+    return transport
 
 
-def _connections(wanted: int) -> int:
-    """Return how many connections may be open, with the limit on descriptors raised as far as it goes."""
+def _connections(looks: Sequence[Look]) -> list[int]:
+    """Return how many connections each look may have open, with the limit on descriptors raised as far as it goes."""
+    wanted = sum(look.connections for look in looks)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = min(hard, wanted + _SPARE_DESCRIPTORS) if hard != resource.RLIM_INFINITY else wanted + _SPARE_DESCRIPTORS
     if allowed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    return min(wanted, max(soft, allowed) - _SPARE_DESCRIPTORS)
+    share = min(1.0, (max(soft, allowed) - _SPARE_DESCRIPTORS) / wanted)
+    return [max(1, int(look.connections * share)) for look in looks]
+
+
+class Series:
+    """The probes of one look: when they are due, those in flight, and what became of the others."""
+
+    def __init__(self, look: Look, *, connections: int, start_ns: int, finish: Callable[..., None]) -> None:
+        self.look = look
+        self.transport = transport_of(look, connections, partial(finish, self))
+        self.timeout_ns = round(look.timeout_s * 1e9)
+        self.within_ns = None if look.success.within_s is None else round(look.success.within_s * 1e9)
+        self._instants = (start_ns + at for at in ARRIVALS[look.arrivals](look.rate_hz, look.seed))
+        self.next_ns = next(self._instants)
+        # In order of sending, hence of expiry; those that have ended are taken out when they come to the front.
+        self.in_flight: deque[Probe] = deque()
+        self.scheduled = 0
+        self.failures = 0
+        self.unsent = 0
+
+    def due(self) -> int:
+        """Return the instant that is due, and go on to the next one."""
+        at, self.next_ns = self.next_ns, next(self._instants)
+        self.scheduled += 1
+        return at
+
+    def expires_ns(self) -> int | None:
+        """Return when the first probe in flight expires."""
+        while self.in_flight and self.in_flight[0].ended:
+            self.in_flight.popleft()
+        return self.in_flight[0].expires_ns if self.in_flight else None
+
+    def counts(self) -> dict[str, int]:
+        """Return what became of its probes."""
+        sent = self.scheduled - self.unsent
+        return {"scheduled": self.scheduled, "sent": sent, "failures": self.failures, "unsent": self.unsent}
 
 
 class OpenLoop:
-    """Sends probes at their instants and records how each one ended."""
+    """Sends probes at their instants and records how each one ended; the first look is the target's health."""
 
     def __init__(self, spec: ProbeSpec, recorder: Recorder, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._loop = asyncio.get_running_loop()
@@ -122,24 +164,21 @@ class OpenLoop:
         self._spec = spec
         self._anchor_ns = spec.anchor_ns
         self._recorder = recorder
-        self._transport = TRANSPORTS[spec.kind](spec, self._finish)
-        self._timeout_ns = round(spec.timeout_s * 1e9)
         self._alarm = Alarm()
         self._due_ns = 0
         self._lag = Histogram()
         self._lag_max_us = 0
+        self._late = 0
         self._seq = 0
-        self._failures = 0
-        self._unsent = 0
         self._open = 0
-        # In order of sending, hence of expiry; those that have ended are taken out when they come to the front.
-        self._in_flight: deque[Probe] = deque()
         self._stopping = False
         self._ticks = 0
         self._ended: asyncio.Future[Order] = self._loop.create_future()
         self._start_ns = clock() + _LEAD_NS
-        self._instants = (self._start_ns + at for at in ARRIVALS[spec.arrivals](spec.rate_hz, spec.seed))
-        self._next_ns = next(self._instants)
+        self._series = [
+            Series(look, connections=connections, start_ns=self._start_ns, finish=self._finish)
+            for look, connections in zip(spec.looks, _connections(spec.looks), strict=True)
+        ]
         self._vitals = Vitals(window_s=spec.window_s, started_us=(self._start_ns - spec.anchor_ns) // 1000)
 
     async def run(self, orders: Orders) -> Order:
@@ -151,16 +190,16 @@ class OpenLoop:
         order = await self._ended
         self._loop.remove_reader(self._alarm.descriptor)
         self._loop.remove_reader(orders.descriptor)
-        self._transport.close()
+        for series in self._series:
+            series.transport.close()
         return order
 
     def summary(self) -> dict[str, Any]:
         """Return what `probe.Summary` has, but for the recorder's share."""
-        return {
-            "scheduled": self._seq,
-            "sent": self._seq - self._unsent,
-            "failures": self._failures,
-            "unsent": self._unsent,
+        each = {series.look.name: series.counts() for series in self._series}
+        return {name: sum(counts[name] for counts in each.values()) for name in self._series[0].counts()} | {
+            "probes": each,
+            "late": self._late,
             "lag_p50_us": self._lag.quantile(0.5),
             "lag_p99_us": self._lag.quantile(0.99),
             "lag_max_us": self._lag_max_us,
@@ -173,56 +212,56 @@ class OpenLoop:
             self._forgive(now_ns - self._due_ns)
         # After a stall of our own many are due: answers that wait are read between bursts.
         for _ in range(_BURST):
-            if self._stopping or self._next_ns > now_ns:
+            series = self._next()
+            if self._stopping or series.next_ns > now_ns:
                 break
-            self._send()
-        if self._in_flight and self._in_flight[0].expires_ns <= now_ns:
+            self._send(series)
+        if any((expires_ns := series.expires_ns()) and expires_ns <= now_ns for series in self._series):
             # An answer that is there already is read first.
             self._loop.call_soon(self._expire, now_ns)
         else:
             self._set_alarm()
 
-    def _forgive(self, stall_ns: int) -> None:
-        for probe in self._in_flight:
-            probe.expires_ns += stall_ns
+    def _next(self) -> Series:
+        """Return the series whose turn it is."""
+        return self._series[0] if len(self._series) == 1 else min(self._series, key=_DUE)
 
-    def _send(self) -> None:
-        scheduled_ns, self._next_ns = self._next_ns, next(self._instants)
+    def _forgive(self, stall_ns: int) -> None:
+        for series in self._series:
+            for probe in series.in_flight:
+                probe.expires_ns += stall_ns
+
+    def _send(self, series: Series) -> None:
+        scheduled_ns = series.due()
         sent_ns = self._clock()
-        expires_ns = sent_ns + self._timeout_ns
-        probe = Probe(self._seq, scheduled_ns=scheduled_ns, sent_ns=sent_ns, expires_ns=expires_ns)
+        probe = Probe(self._seq, scheduled_ns=scheduled_ns, sent_ns=sent_ns, expires_ns=sent_ns + series.timeout_ns)
         self._seq += 1
         lag_us = (sent_ns - scheduled_ns) // 1000
         self._lag.add(Histogram.bin(lag_us))
         self._lag_max_us = max(self._lag_max_us, lag_us)
+        self._late += lag_us > LAG_LIMIT_US
         self._open += 1
-        self._in_flight.append(probe)
-        self._transport.send(probe)
+        series.in_flight.append(probe)
+        series.transport.send(probe)
 
     def _expire(self, now_ns: int) -> None:
-        while self._in_flight:
-            probe = self._in_flight[0]
-            if not probe.ended:
-                if probe.expires_ns > now_ns:
-                    break
+        for series in self._series:
+            while (expires_ns := series.expires_ns()) is not None and expires_ns <= now_ns:
+                probe = series.in_flight.popleft()
                 if probe.carrier is not None:
                     probe.carrier.cancel()
-                self._finish(probe, None, ErrorKind.TIMEOUT)
-            self._in_flight.popleft()
+                self._finish(series, probe, None, ErrorKind.TIMEOUT)
         self._set_alarm()
 
     def _set_alarm(self) -> None:
-        while self._in_flight and self._in_flight[0].ended:
-            self._in_flight.popleft()
-        instants = [] if self._stopping else [self._next_ns]
-        if self._in_flight:
-            instants.append(self._in_flight[0].expires_ns)
+        instants = [] if self._stopping else [self._next().next_ns]
+        instants += [at for series in self._series if (at := series.expires_ns()) is not None]
         if instants:
             # What is overdue when it is set rings late by no fault of the loop's.
             self._due_ns = max(min(instants), self._clock())
             self._alarm.set(self._due_ns)
 
-    def _finish(self, probe: Probe, status: int | None, error: ErrorKind | None) -> None:
+    def _finish(self, series: Series, probe: Probe, status: int | None, error: ErrorKind | None) -> None:
         if probe.ended:
             return
         finished_ns = self._clock()
@@ -232,14 +271,18 @@ class OpenLoop:
         scheduled_us = (probe.scheduled_ns - self._anchor_ns) // 1000
         latency_us = (finished_ns - probe.scheduled_ns) // 1000
         sent_us: int | None = (probe.sent_ns - probe.scheduled_ns) // 1000
+        if error is None and series.within_ns is not None and finished_ns - probe.sent_ns > series.within_ns:
+            error = ErrorKind.LATE
         if error is ErrorKind.UNSENT:
             sent_us = None
-            self._unsent += 1
+            series.unsent += 1
         elif error is not None:
-            self._failures += 1
+            series.failures += 1
         outcome = Outcome.SUCCESS if error is None else Outcome.FAILURE
-        self._recorder.add((probe.seq, self._spec.probe, scheduled_us, sent_us, latency_us, status, outcome, error))
-        self._vitals.add(error, scheduled_us=scheduled_us, latency_us=latency_us)
+        row = (probe.seq, series.look.name, scheduled_us, sent_us, latency_us, status, outcome, error)
+        self._recorder.add(row)
+        if series is self._series[0]:
+            self._vitals.add(error, scheduled_us=scheduled_us, latency_us=latency_us)
         if self._stopping and self._open == 0:
             self._end(Order.STOP)
 
@@ -253,7 +296,8 @@ class OpenLoop:
     def _tick(self, orders: Orders) -> None:
         now_ns = self._clock()
         say("live", {"scheduled": self._seq} | self._vitals.tick((now_ns - self._anchor_ns) // 1000))
-        self._transport.tidy()
+        for series in self._series:
+            series.transport.tidy()
         self._ticks += 1
         if self._ticks % _TICKS_PER_COLLECTION == 0:
             # A transport of asyncio's is a cycle. A second's worth is collected in a millisecond or two.

@@ -16,6 +16,9 @@ import pyarrow as pa
 
 SCHEMA_VERSION: Final = 1
 
+LAG_LIMIT_US: Final = 10_000
+"""A probe that was sent later than this was held up by the prober: its latency says so much less of the service."""
+
 _LABEL = pa.dictionary(pa.int32(), pa.string())
 _METADATA = {"chaoslab.schema_version": str(SCHEMA_VERSION)}
 
@@ -87,7 +90,9 @@ class ErrorKind(StrEnum):
     UNREACHABLE = "unreachable"  # no route, name not resolved
     TLS = "tls"
     PROTOCOL = "protocol"  # what came back is not HTTP
-    STATUS = "status"  # an answer, with a status that is not a success
+    STATUS = "status"  # an answer, with a status that is not a success; of a command: it did not exit with 0
+    BODY = "body"  # a status that is a success, and a body that does not hold what it must
+    LATE = "late"  # all that a success must be, later than the probe's own limit
     UNSENT = "unsent"  # the prober itself had no free connection: its own fault, not the service's
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from chaoslab.aborts import UserProbe, abort_reason, host_in_danger
 from chaoslab.delivery import Chosen, Delivery, Room
@@ -20,6 +21,7 @@ from chaoslab.guardian import Guardian
 from chaoslab.hosts import LocalHost
 from chaoslab.interrupts import Interrupts
 from chaoslab.journal import Journal, Phase, now_us
+from chaoslab.looks import Look, host_and_port
 from chaoslab.plan import Plan, PlannedRun
 from chaoslab.probe import Prober, ProbeSpec
 from chaoslab.records import Event, RunState
@@ -32,6 +34,7 @@ from chaoslab.undo import raise_together, undo
 _TICK: Final = 0.05
 _LONGEST_START: Final = 30.0
 _HOST_LOOK_SECONDS: Final = 0.5
+_SEEDS_APART: Final = 1_000_003
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +55,13 @@ class Progress:
 class Watch:
     """What the runner looks at, and when it gives up.
 
+    `looks` are the probes; the first is the health check, which the other numbers speak of.
     `steady_error_percent` is the share of failed probes above which a baseline is not a steady state;
     `check_interval` is the pace, in seconds, that the abort condition on consecutive failures counts in;
     `limit` bounds the campaign, in seconds.
     """
 
-    url: str
-    rate_hz: float
-    timeout: float
+    looks: tuple[Look, ...]
     sampling: float
     steady_error_percent: float
     abort: AbortConditions
@@ -102,6 +104,13 @@ def run_campaign(laboratory: Laboratory) -> None:
         if place:
             execution.pause(laboratory.plan.cooldown, "cooldown")
         execution.execute()
+
+
+def _leads_to(look: Look, health: Look) -> bool:
+    """Return whether a TCP probe looks at the port of the target itself."""
+    parts = urlsplit(health.address)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return look.kind == "tcp" and host_and_port(look.address) == (parts.hostname, port)
 
 
 class _EventLog:
@@ -226,10 +235,7 @@ class _Execution:
             folder=folder,
             key=self._key,
             anchor_ns=self._lab.anchor_ns,
-            url=watch.url,
-            connect_to=self._route.connect_to if self._route else None,
-            rate_hz=watch.rate_hz,
-            timeout_s=watch.timeout,
+            looks=tuple(self._through_route(look, number) for number, look in enumerate(watch.looks)),
             window_s=watch.abort.window_seconds,
             max_duration_s=self._planned.seconds * 2 + _LONGEST_START,
         )
@@ -251,6 +257,13 @@ class _Execution:
                 self._prober.kill()
         finally:
             self._sampler.kill()
+
+    def _through_route(self, look: Look, number: int) -> Look:
+        """Return a look with this run's seed that takes the way round, if there is one and it leads to the target."""
+        health = self._lab.watch.looks[0]
+        there = self._route is not None and (look.kind == "http" or _leads_to(look, health))
+        connect_to = self._route.connect_to if self._route is not None and there else None
+        return replace(look, seed=self._seed + number * _SEEDS_APART, connect_to=connect_to)
 
     def _stop_instruments(self) -> None:
         self._instrument_record = {

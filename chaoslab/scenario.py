@@ -248,12 +248,113 @@ class ScenarioGroup(_Model):
     scenarios: tuple[str, ...]
 
 
-class HealthCheck(_Model):
-    """How the target is looked at."""
+ProbeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
+Status = Annotated[int, Field(ge=100, le=599)]
+HEALTH: Final = "health"
+"""Name of the probe that is the health check."""
+
+
+class JsonCondition(_Model):
+    """What a JSON body must hold."""
+
+    pointer: str = Field(pattern=r"^(/.*)?$", description="where: a JSON Pointer (RFC 6901) such as /checks/0/state")
+    equals: str | int | float | bool | None = Field(
+        default=None, description="what must stand there; anything but null by default"
+    )
+
+
+class SuccessRule(_Model):
+    """What makes an answer a success, where its status alone does not say."""
+
+    statuses: tuple[Status, ...] | None = Field(
+        default=None, min_length=1, description="HTTP statuses that are a success; 200 to 399 by default"
+    )
+    contains: str | None = Field(default=None, min_length=1, description="text that the body must hold")
+    json_: JsonCondition | None = Field(default=None, alias="json", description="what the body, as JSON, must hold")
+    max_latency: Seconds | None = Field(
+        default=None, description="a good answer that takes longer, from when it was sent, is a failure"
+    )
+
+
+class TimeLimit(_Model):
+    """What other probes than those of HTTP have for `success`."""
+
+    max_latency: Seconds | None = Field(default=None, description="a success that takes longer is a failure")
+
+
+class HttpRequest(_Model):
+    """An HTTP request below the target's URL; `${NAME}` in a header is an environment variable, and a secret."""
+
+    endpoint: str = Field(description="path below the target's URL")
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    headers: Mapping[str, str] = Field(default={}, description="headers; ${NAME} is an environment variable")
+    body: str = ""
+    success: SuccessRule = SuccessRule()
+    timeout: Seconds = Field(default=2.0, description="a probe that takes longer has failed")
+    connections: int | None = Field(
+        default=None, ge=1, le=4096, description="connections that may be open at once; enough for the rate by default"
+    )
+    new_connections: bool = Field(default=False, description="a new connection for each probe, as a load balancer sees")
+
+
+class HealthCheck(HttpRequest):
+    """How the target is looked at: what is measured and judged. Its probes are evenly spaced."""
 
     endpoint: str = Field(default="/api/health", description="path below the target's URL")
-    timeout: Seconds = Field(default=2.0, description="a probe that takes longer has failed")
     interval: Seconds = Field(default=5.0, description="pace that safety.abort_conditions count in")
+
+
+class _Beside(_Model):
+    """What all probes beside the health check have in common."""
+
+    name: ProbeName = Field(description="name of its rows in the record")
+    weight: float = Field(
+        default=1.0, gt=0, le=1000, allow_inf_nan=False, description="probes for each one of the health check"
+    )
+    arrivals: Literal["constant", "poisson"] = "constant"
+
+
+class HttpProbe(HttpRequest, _Beside):
+    """A request beside the health check."""
+
+    type: Literal["http"]
+    endpoint: str = Field(pattern=r"^/($|[^/\s#][^\s#]*$)", description="path below the target's URL")
+
+
+class TcpProbe(_Beside):
+    """A connection that opens, and is closed at once."""
+
+    type: Literal["tcp"]
+    address: str = Field(description="HOST:PORT")
+    timeout: Seconds = 2.0
+    success: TimeLimit = TimeLimit()
+
+
+class PostgresProbe(_Beside):
+    """`SELECT 1` in a PostgreSQL."""
+
+    type: Literal["postgres"]
+    dsn: str = Field(description="connection string of libpq, URL or key=value; ${NAME} is an environment variable")
+    timeout: Seconds = 2.0
+    connections: int | None = Field(default=None, ge=1, le=4096, description="connections that may be open at once")
+    new_connections: bool = Field(default=False, description="a new connection for each probe")
+    success: TimeLimit = TimeLimit()
+
+
+class CommandProbe(_Beside):
+    """A command that exits with 0; at most `at_once` of them run."""
+
+    type: Literal["command"]
+    command: Command = Field(description="argv; needs --allow-commands or a trusted file")
+    weight: float = Field(
+        default=0.05, gt=0, le=1000, allow_inf_nan=False, description="probes for each one of the health check"
+    )
+    timeout: Seconds = 5.0
+    at_once: int = Field(default=4, ge=1, le=64, description="commands that may run at once")
+    success: TimeLimit = TimeLimit()
+
+
+BesideProbe = Annotated[HttpProbe | TcpProbe | PostgresProbe | CommandProbe, Field(discriminator="type")]
 
 
 class Monitoring(_Model):
@@ -262,6 +363,9 @@ class Monitoring(_Model):
     metrics: tuple[str, ...] = ()
     sampling_interval: Seconds = Field(default=0.5, description="seconds between samples of the host's resources")
     health_check: HealthCheck = HealthCheck()
+    probes: tuple[BesideProbe, ...] = Field(
+        default=(), max_length=64, description="probes beside the health check: recorded, and not judged"
+    )
     alerts: Any = Field(default=None, description="kept for the record; chaoslab sends no alerts")
 
 

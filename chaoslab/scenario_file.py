@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Union
@@ -16,10 +16,11 @@ import yaml
 from pydantic import Field, ValidationError, create_model
 
 from chaoslab import share, trust
-from chaoslab.errors import ScenarioFileError, nearest
+from chaoslab.errors import ScenarioFileError, UsageError, nearest
 from chaoslab.faults import failure_types
+from chaoslab.looks import check_headers, host_and_port
 from chaoslab.redaction import learn, redact
-from chaoslab.scenario import Combined, ScenarioFile
+from chaoslab.scenario import HEALTH, Combined, HttpProbe, ScenarioFile, TcpProbe
 
 LONGEST: Final = 256 * 1024
 """Characters that a scenario file may have."""
@@ -28,6 +29,7 @@ _DEEPEST: Final = 50
 _MOST_NODES: Final = 50_000
 _LONGEST_NUMBER: Final = 100
 _MOST_PROBLEMS: Final = 100
+_PROBE_TYPES: Final = ("http", "tcp", "postgres", "command")
 _TOO_DEEP: Final = f"nested more than {_DEEPEST} levels deep"
 
 
@@ -279,7 +281,8 @@ def _explain(fault: Any, root: yaml.Node) -> _Problem:
             f"unknown type {found!r}{nearest(found, accepted)}; accepted: {', '.join(accepted)}"
         )
     if kind == "union_tag_not_found":
-        return _line(node), f"{where} has no key 'type'; accepted: {', '.join(_types())}"
+        accepted = list(_PROBE_TYPES) if location[0] == "monitoring" else _types()
+        return _line(node), f"{where} has no key 'type'; accepted: {', '.join(accepted)}"
     if kind == "missing":
         return _line(node), f"{where} lacks the key {str(location[-1])!r}"
     found = fault["input"]
@@ -338,6 +341,7 @@ def _undefined_names(file: ScenarioFile, root: yaml.Node) -> list[_Problem]:
         for index, scenario in enumerate(file.scenarios)
         if scenario.offset
     ]
+    problems += list(_probe_problems(file, root))
     seen: set[str] = set()
     for index, name in enumerate(names):
         if name.lower() in seen:
@@ -345,3 +349,28 @@ def _undefined_names(file: ScenarioFile, root: yaml.Node) -> list[_Problem]:
             problems.append((where, f"a second scenario is called {name!r}; names must differ"))
         seen.add(name.lower())
     return problems
+
+
+def _probe_problems(file: ScenarioFile, root: yaml.Node) -> Iterator[_Problem]:
+    """What makes a probe of `monitoring` impossible that no single key does: names, addresses, headers."""
+    seen = {HEALTH}
+    for index, probe in enumerate(file.monitoring.probes):
+        where = ("monitoring", "probes", index)
+        if probe.name in seen:
+            used = "the health check" if probe.name == HEALTH else "another probe"
+            problem = f"monitoring.probes[{index}].name is {probe.name!r}, as is {used}'s; names must differ"
+            yield _key_line(root, (*where, "name")), problem
+        seen.add(probe.name)
+        try:
+            if isinstance(probe, TcpProbe):
+                host_and_port(probe.address)
+            if isinstance(probe, HttpProbe):
+                check_headers(tuple(probe.headers.items()))
+        except UsageError as error:
+            key = "address" if isinstance(probe, TcpProbe) else "headers"
+            yield _key_line(root, (*where, key)), f"monitoring.probes[{index}].{key}: {error}"
+    try:
+        check_headers(tuple(file.monitoring.health_check.headers.items()))
+    except UsageError as error:
+        health = ("monitoring", "health_check", "headers")
+        yield _key_line(root, health), f"{'.'.join(health)}: {error}"

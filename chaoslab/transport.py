@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -50,6 +51,46 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let go of everything."""
+
+
+Ending = tuple[int | None, ErrorKind | None]
+"""How a probe ended: its status, and why it failed."""
+
+
+class Errands(ABC):
+    """A transport that runs an errand for each probe, at most `connections` at a time; one too many is UNSENT."""
+
+    def __init__(self, *, connections: int, finish: Finish) -> None:
+        self._limit = connections
+        self._finish = finish
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def send(self, probe: Probe) -> None:
+        """Set out with `probe`."""
+        if len(self._tasks) >= self._limit:
+            self._finish(probe, None, ErrorKind.UNSENT)
+            return
+        task = self._loop.create_task(self._take(probe))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if probe.carrier is None:
+            probe.carrier = task
+
+    async def _take(self, probe: Probe) -> None:
+        self._finish(probe, *await self.run(probe))
+
+    @abstractmethod
+    async def run(self, probe: Probe) -> Ending:
+        """Take `probe` to the target; it may be given up meanwhile, by cancelling its carrier."""
+
+    def tidy(self) -> None:  # noqa: B027 (there may be nothing that idles)
+        """Let go of what has been idle for too long."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for task in self._tasks:
+            task.cancel()
 
 
 def kind_of(error: BaseException) -> ErrorKind:

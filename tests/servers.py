@@ -8,7 +8,8 @@ with running() as service:
 /garbage                      is no HTTP
 /early  /unsized  /closing    an interim answer first, an answer without a length, one that closes the connection
 /fickle                       closes the connection 20 ms after the answer
-/seen                         {"connections": how many so far, "authorization": the last such header}
+/seen                         {"connections": how many so far, "authorization": the last such header, "method", "body":
+                              of the last request but this}
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ def running(*, port: int = 0, certificate: str = "") -> Iterator[Service]:
 class _Connection(asyncio.Protocol):
     connections = 0
     authorization = ""
+    method = ""
+    body = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         _Connection.connections += 1
@@ -80,6 +83,8 @@ class _Connection(asyncio.Protocol):
             if line.startswith("Authorization: "):
                 _Connection.authorization = line
         _, _, *path = head.split(" ")[1].split("/")
+        if not head.startswith("GET /seen"):
+            _Connection.method, _Connection.body = head.split(" ")[0], head.partition("\r\n\r\n")[2]
         self.answer(head.split(" ")[1].split("/")[1], path[0] if path else "")
 
     def answer(self, name: str, detail: str) -> None:
@@ -110,7 +115,7 @@ class _Connection(asyncio.Protocol):
                 write(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
                 self.transport.close()
             case "seen":
-                seen = {"connections": self.connections, "authorization": self.authorization}
+                seen = {name: getattr(self, name) for name in ("connections", "authorization", "method", "body")}
                 body = json.dumps(seen).encode()
                 write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             case _:

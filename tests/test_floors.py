@@ -15,9 +15,11 @@ PACKAGE = Path(chaoslab.__file__).parent
 
 FLOORS = {
     0: {"errors", "redaction"},
-    1: {"agent", "scenario", "records", "intervals", "targets", "share", "trust", "wording", "parameters", "display"},
+    1: {"agent", "scenario", "records", "intervals", "targets", "share", "trust", "wording", "parameters", "display"}
+    | {"looks"},
     2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
-    | {"probe", "prober", "http_probe", "transport", "vitals", "recorder", "resources", "instrument", "journal_lines"}
+    | {"probe", "prober", "transport", "vitals", "recorder", "resources", "instrument", "journal_lines"}
+    | {"addresses", "http_probe", "tcp_probe", "postgres_probe", "command_probe", "monitoring"}
     | {"campaign_file", "drift", "changepoints", "charts"},
     3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"}
     | {"comparison", "forest", "design", "trends", "budget", "live"},

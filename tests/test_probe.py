@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +25,11 @@ import pytest
 
 from chaoslab import probe
 from chaoslab.agent import processes
+from chaoslab.demo import database, teardown
+from chaoslab.demo.premises import Premises
 from chaoslab.errors import ChaoslabError, UsageError
 from chaoslab.http_probe import HttpTransport
+from chaoslab.looks import Look, Success
 from chaoslab.probe import Prober, ProbeSpec, Summary
 from chaoslab.prober import ARRIVALS
 from chaoslab.records import ErrorKind, Outcome
@@ -50,8 +55,10 @@ def victim() -> Iterator[Service]:
         yield found
 
 
-def spec(folder: Path, url: str, **changes: Any) -> ProbeSpec:
-    return ProbeSpec(folder=folder, key=KEY, anchor_ns=time.monotonic_ns(), url=url, **changes)
+def spec(folder: Path, url: str, *beside: Look, **changes: Any) -> ProbeSpec:
+    whole = {name: changes.pop(name) for name in ("window_s", "max_duration_s") if name in changes}
+    looks = (Look(address=url, **changes), *beside)
+    return ProbeSpec(folder=folder, key=KEY, anchor_ns=time.monotonic_ns(), looks=looks, **whole)
 
 
 def rows(folder: Path) -> pd.DataFrame:
@@ -59,8 +66,8 @@ def rows(folder: Path) -> pd.DataFrame:
     return table.sort_values("seq", ignore_index=True)
 
 
-def probed(folder: Path, url: str, probes: int, **changes: Any) -> tuple[Summary, pd.DataFrame]:
-    with Prober.start(spec(folder, url, **changes)) as prober:
+def probed(folder: Path, url: str, probes: int, *beside: Look, **changes: Any) -> tuple[Summary, pd.DataFrame]:
+    with Prober.start(spec(folder, url, *beside, **changes)) as prober:
         prober.wait_ready()
         until(lambda: prober.live is not None and prober.live.scheduled >= probes)
         summary = prober.stop()
@@ -186,7 +193,7 @@ def test_every_form_of_a_good_answer_is_a_success(path: str, service: Service, t
 
 def test_what_counts_as_a_success_can_be_said(service: Service, tmp_path: Path) -> None:
     url = service.url("/status/404")
-    summary, _ = probed(tmp_path, url, 4, rate_hz=50.0, success_statuses=frozenset({404}))
+    summary, _ = probed(tmp_path, url, 4, rate_hz=50.0, success=Success(statuses=frozenset({404})))
     assert summary.failures == 0
 
 
@@ -205,7 +212,7 @@ def certificate(need: Callable[[str, str], None], tmp_path: Path) -> Path:
 def test_a_certificate_that_nobody_vouches_for_is_a_failure_of_tls(certificate: Path, tmp_path: Path) -> None:
     with running(certificate=str(certificate)) as secure:
         _, table = probed(tmp_path, secure.url("/ok"), 4, rate_hz=50.0)
-        assert probe.check(secure.url("/ok")).reason.startswith("TLS: self")
+        assert probe.check(Look(address=secure.url("/ok"))).reason.startswith("TLS: self")
     assert set(table["error"]) == {ErrorKind.TLS}
 
 
@@ -237,7 +244,7 @@ def test_a_probe_without_a_free_connection_is_unsent() -> None:
 
     async def ask(url: str) -> None:
         transport = HttpTransport(
-            url, connections=2, success={200}, finish=lambda probe, _, error: ended.append((probe.seq, error))
+            Look(address=url), connections=2, finish=lambda probe, _, error: ended.append((probe.seq, error))
         )
         for seq in range(3):
             transport.send(Probe(seq, scheduled_ns=0, sent_ns=0, expires_ns=0))
@@ -264,7 +271,7 @@ def test_a_name_server_that_is_silent_has_a_few_lookups_waiting_however_many_pro
 
     async def ask() -> None:
         transport = HttpTransport(
-            "http://shop.test:1/", connections=300, success={200}, finish=lambda _, __, error: ended.append(error)
+            Look(address="http://shop.test:1/"), connections=300, finish=lambda _, __, error: ended.append(error)
         )
         probes = [Probe(seq, scheduled_ns=0, sent_ns=0, expires_ns=0) for seq in range(250)]
         for given_up in probes[:200]:
@@ -306,10 +313,12 @@ def test_killing_the_prober_loses_less_than_a_second(service: Service, tmp_path:
 PARENT = """
 import sys, time
 from pathlib import Path
+from chaoslab.looks import Look
 from chaoslab.probe import Prober, ProbeSpec
 from chaoslab.store import RunKey
 key = RunKey(campaign="c1", scenario="Light CPU Stress", repeat=2, index=3)
-prober = Prober.start(ProbeSpec(folder=Path(sys.argv[1]), key=key, anchor_ns=0, url=sys.argv[2], rate_hz=100.0))
+looks = (Look(address=sys.argv[2], rate_hz=100.0),)
+prober = Prober.start(ProbeSpec(folder=Path(sys.argv[1]), key=key, anchor_ns=0, looks=looks))
 prober.wait_ready()
 print(prober.pid, flush=True)
 time.sleep(60)
@@ -437,8 +446,6 @@ def test_a_url_that_cannot_be_probed_is_refused_without_showing_its_password(url
     with pytest.raises(UsageError) as refusal:
         spec(tmp_path, url)
     assert "secret" not in str(refusal.value)
-    with pytest.raises(UsageError):
-        probe.check(url)
 
 
 @pytest.mark.parametrize(
@@ -450,7 +457,7 @@ def test_a_value_that_cannot_be_used_is_refused_by_name(wrong: dict[str, Any], t
 
 
 def test_a_specification_survives_its_journey(tmp_path: Path) -> None:
-    wanted = spec(tmp_path, "http://127.0.0.1/", arrivals="poisson", seed=7, success_statuses=frozenset({200}))
+    wanted = spec(tmp_path, "http://127.0.0.1/", arrivals="poisson", seed=7, success=Success(statuses=frozenset({200})))
     assert ProbeSpec.from_dict(wanted.as_dict()) == wanted
 
 
@@ -463,10 +470,10 @@ def test_poisson_arrivals_have_their_rate_and_their_seed() -> None:
 
 class TestCheck:
     def test_a_good_answer_is_ok(self, service: Service) -> None:
-        assert probe.check(service.url("/ok")) == probe.Check(ok=True, reachable=True)
+        assert probe.check(Look(address=service.url("/ok"))) == probe.Check(ok=True, reachable=True)
 
     def test_a_bad_status_is_reachable_and_not_ok(self, service: Service) -> None:
-        assert probe.check(service.url("/status/503")) == probe.Check(False, True, "status 503")
+        assert probe.check(Look(address=service.url("/status/503"))) == probe.Check(False, True, "status 503")
 
     @pytest.mark.parametrize(
         ("path", "reason"),
@@ -477,12 +484,12 @@ class TestCheck:
         ],
     )
     def test_no_answer_is_not_reachable(self, path: str, reason: str, service: Service) -> None:
-        found = probe.check(service.url(path), timeout=0.2)
+        found = probe.check(Look(address=service.url(path), timeout_s=0.2))
         assert not found.reachable
         assert reason in found.reason
 
     def test_a_closed_port_refuses(self) -> None:
-        assert probe.check("http://127.0.0.1:1/").reason == "connection refused"
+        assert probe.check(Look(address="http://127.0.0.1:1/")).reason == "connection refused"
 
 
 class TestVitals:
@@ -528,3 +535,179 @@ class TestVitals:
         for value in values:
             histogram.add(Histogram.bin(value))
         assert histogram.quantile(share) == pytest.approx(values[int(share * 5000) - 1], rel=0.03)
+
+
+class TestBeside:
+    """Several probes of one prober: other requests, other kinds, each with its own pace and its own rows."""
+
+    def test_probes_beside_the_health_check_have_their_pace_and_leave_its_numbers_alone(
+        self, service: Service, tmp_path: Path
+    ) -> None:
+        broken = Look(name="orders", address=service.url("/status/503"), rate_hz=25.0)
+        closed = Look(name="port", kind="tcp", address="127.0.0.1:1", rate_hz=50.0, arrivals="poisson", seed=3)
+        with Prober.start(spec(tmp_path, service.url("/ok"), broken, closed, rate_hz=100.0)) as prober:
+            prober.wait_ready()
+            until(lambda: prober.live is not None and prober.live.scheduled >= 200)
+            live = prober.live
+            summary = prober.stop()
+        assert live is not None
+        assert (live.failures_1s, live.failing_since_us, live.error_rate) == (0, None, 0.0)
+        table = rows(tmp_path)
+        assert list(table["seq"]) == list(range(summary.scheduled))
+        assert table["scheduled_us"].is_monotonic_increasing
+        each = {name: table[table["probe"] == name] for name in ("health", "orders", "port")}
+        assert {name: len(found) for name, found in each.items()} == {
+            name: counts["scheduled"] for name, counts in summary.probes.items()
+        }
+        assert len(each["health"]) / len(each["orders"]) == pytest.approx(4.0, rel=0.1)
+        assert each["health"]["error"].isna().all()
+        assert set(each["orders"]["error"]) == {ErrorKind.STATUS}
+        assert set(each["port"]["error"]) == {ErrorKind.REFUSED}
+        assert each["port"]["scheduled_us"].diff().nunique() > 10
+        assert summary.failures == len(each["orders"]) + len(each["port"])
+
+    def test_the_request_is_the_one_that_was_asked_for(self, victim: Service, tmp_path: Path) -> None:
+        headers = (("Authorization", "Bearer t0psecret"), ("Content-Type", "application/json"))
+        body = '{"name": "käse"}'
+        summary, _ = probed(tmp_path, victim.url("/ok"), 4, rate_hz=50.0, method="POST", headers=headers, body=body)
+        assert summary.failures == 0
+        seen = victim.seen()
+        assert seen["authorization"] == "Authorization: Bearer t0psecret"
+        assert seen["body"] == body
+        assert seen["method"] == "POST"
+        assert all(b"t0psecret" not in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+    @pytest.mark.parametrize(
+        ("success", "kind"),
+        [
+            (Success(contains="ok"), None),
+            (Success(contains="fine"), ErrorKind.BODY),
+            (Success(pointer="/state", equals="up"), ErrorKind.BODY),
+            (Success(statuses=frozenset({201})), ErrorKind.STATUS),
+            (Success(within_s=0.000001), ErrorKind.LATE),
+            (Success(within_s=1.0), None),
+        ],
+    )
+    def test_success_is_what_the_user_says_it_is(
+        self, success: Success, kind: ErrorKind | None, service: Service, tmp_path: Path
+    ) -> None:
+        _, table = probed(tmp_path, service.url("/ok"), 4, rate_hz=50.0, success=success)
+        assert set(table["error"].dropna()) == ({kind} if kind else set())
+        assert set(table["status"]) == {200}
+
+    def test_a_new_connection_each_time(self, victim: Service, tmp_path: Path) -> None:
+        summary, _ = probed(tmp_path, victim.url("/ok"), 20, rate_hz=100.0, fresh=True)
+        assert summary.failures == 0
+        assert victim.seen()["connections"] == summary.scheduled + 1  # and the one that asks
+
+    def test_a_pool_has_its_bound(self, victim: Service, tmp_path: Path) -> None:
+        summary, table = probed(tmp_path, victim.url("/slow/0.2"), 40, rate_hz=100.0, limit=3)
+        assert summary.unsent == (table["error"] == ErrorKind.UNSENT).sum() > 10
+        assert victim.seen()["connections"] <= 3 + 1
+
+    def test_an_open_port_is_a_success_and_a_frozen_one_with_a_full_queue_is_not(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+            look = Look(name="port", kind="tcp", address=address, rate_hz=50.0)
+            _, table = probed(tmp_path, "http://127.0.0.1:1/", 6, look, rate_hz=10.0)
+        assert set(table[table["probe"] == "port"]["outcome"]) == {Outcome.SUCCESS}
+
+    @pytest.mark.parametrize(
+        ("script", "status", "kind"),
+        [("exit 0", 0, None), ("exit 3", 3, ErrorKind.STATUS), ("kill -9 $$", -9, ErrorKind.STATUS)],
+    )
+    def test_a_command_that_exits_with_0_is_a_success(
+        self, script: str, status: int, kind: ErrorKind | None, tmp_path: Path
+    ) -> None:
+        look = Look(name="script", kind="command", argv=("sh", "-c", script), rate_hz=20.0)
+        _, table = probed(tmp_path, "http://127.0.0.1:1/", 6, look, rate_hz=20.0)
+        mine = table[table["probe"] == "script"]
+        assert set(mine["status"]) == {status}
+        assert set(mine["error"].dropna()) == ({kind} if kind else set())
+
+    def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(self, tmp_path: Path) -> None:
+        marker = f"{os.getpid()}{time.monotonic_ns()}"
+        argv = ("sh", "-c", f"sleep 61.{marker} & sleep 61.{marker}")
+        look = Look(name="script", kind="command", argv=argv, rate_hz=10.0, timeout_s=0.2)
+        _, table = probed(tmp_path, "http://127.0.0.1:1/", 10, look, rate_hz=10.0)
+        assert set(table[table["probe"] == "script"]["error"]) <= {ErrorKind.TIMEOUT, ErrorKind.UNSENT}
+        until(lambda: marker not in commands_running())
+
+    def test_a_command_does_not_outlive_a_prober_that_is_killed(self, tmp_path: Path) -> None:
+        marker = f"{os.getpid()}{time.monotonic_ns()}"
+        look = Look(name="script", kind="command", argv=("sleep", f"61.{marker}"), rate_hz=1.0, timeout_s=50.0)
+        with Prober.start(spec(tmp_path, "http://127.0.0.1:1/", look, rate_hz=10.0)) as prober:
+            prober.wait_ready()
+            until(lambda: marker in commands_running())
+            os.kill(prober.pid, signal.SIGKILL)
+            until(lambda: marker not in commands_running())
+
+    def test_a_command_has_none_of_the_probers_privileges(self, tmp_path: Path) -> None:
+        told = tmp_path / "told"
+        script = f"nice > {told}.new; cat /proc/self/oom_score_adj >> {told}.new; mv {told}.new {told}"
+        look = Look(name="script", kind="command", argv=("sh", "-c", script), rate_hz=5.0)
+        with Prober.start(spec(tmp_path, "http://127.0.0.1:1/", look, rate_hz=10.0)) as prober:
+            prober.wait_ready()
+            until(told.exists)
+        assert told.read_text().split() == ["0", "0"]
+
+
+def commands_running() -> str:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            found.append((folder / "cmdline").read_text())
+        except OSError:
+            continue
+    return "\n".join(found)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Premises]:
+    """A PostgreSQL that runs."""
+    # Not pytest's own folder: nobody else may pass through it, and its path is too long for a socket.
+    premises = Premises.at(Path(tempfile.mkdtemp(prefix="chaoslab-shop-")))
+    premises.occupy(f"test-shop-{secrets.token_hex(6)}")
+    database.create(premises)
+    database.start(premises)
+    yield premises
+    teardown.clear(premises)
+    shutil.rmtree(premises.path, ignore_errors=True)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_database_that_answers_freezes_and_is_gone(fresh: bool, postgres: Premises, tmp_path: Path) -> None:
+    dsn = f"host={postgres.data} user={database.ROLE} dbname=postgres password=t0psecret"
+    look = Look(name="db", kind="postgres", address=dsn, rate_hz=40.0, timeout_s=0.3, fresh=fresh)
+    with Prober.start(spec(tmp_path, "http://127.0.0.1:1/", look, rate_hz=10.0)) as prober:
+        prober.wait_ready()
+
+        def passed(seconds: float) -> int:
+            assert prober.live is not None
+            begun_us = prober.live.at_us
+            until(lambda: prober.live is not None and prober.live.at_us > begun_us + seconds * 1e6)
+            return begun_us
+
+        until(lambda: prober.live is not None)
+        passed(0.6)
+        frozen = database.server_processes(postgres)
+        for process in frozen:
+            process.send(signal.SIGSTOP)
+        frozen_us = passed(0.8)
+        for process in frozen:
+            process.send(signal.SIGCONT)
+        thawed_us = passed(0.8)
+        database.stop(postgres)
+        stopped_us = passed(0.6)
+        database.start(postgres)
+        passed(0.8)
+        summary = prober.stop()
+    table = rows(tmp_path)
+    mine = table[table["probe"] == "db"].set_index("scheduled_us")
+    assert summary.probes["db"]["unsent"] == 0
+    assert mine.loc[: frozen_us - 400_000, "error"].isna().all()
+    assert ErrorKind.TIMEOUT in set(mine.loc[frozen_us:thawed_us, "error"])
+    assert {ErrorKind.REFUSED, ErrorKind.STATUS, ErrorKind.RESET} & set(mine.loc[thawed_us:, "error"])
+    assert ErrorKind.REFUSED in set(mine.loc[stopped_us - 400_000 :, "error"])
+    assert mine["error"].iloc[-4:].isna().all()
+    assert all(b"t0psecret" not in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
