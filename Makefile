@@ -9,6 +9,7 @@
 #   make soak    faults that come and go for an hour: memory, descriptors and rows (MINUTES=60; with root, the network's too)
 #   make fuzz    damaged journals, campaign folders and scenario files, at random (FUZZ_EXAMPLES=5000; minutes)
 #   make coverage-study   hold each interval against known truths (TRIALS=2000 RUNS=2000; about half an hour)
+#   make reference   record data/reference anew: both builds of the shop, and a history (about twenty minutes)
 #   make lock    write requirements.lock anew from pyproject.toml (needs uv)
 
 SHELL := /bin/sh
@@ -18,7 +19,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 
-.PHONY: demo test lab check crash alarms soak fuzz coverage-study lock clean
+.PHONY: demo test lab check crash alarms soak fuzz coverage-study reference lock clean
 
 demo: $(READY)
 	$(BIN)/chaoslab demo
@@ -53,6 +54,9 @@ fuzz: $(READY)
 RUNS := 2000
 coverage-study: $(READY)
 	$(BIN)/python -m chaoslab.study --trials $(TRIALS) --runs $(RUNS) --output data/coverage
+
+reference: $(READY)
+	$(BIN)/python data/reference/record.py
 
 # Everything comes from the lock file with its hashes checked; the build back end too, hence no build isolation.
 $(READY): requirements.lock pyproject.toml
