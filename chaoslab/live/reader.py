@@ -193,8 +193,8 @@ class Reader:
         meta = store.Campaign.open(self.folder).meta
         slugs = _runs(self.folder / "events")
         known = {slug: self._table("events", slug) for slug in slugs}
-        runs = [_run(rows) for rows in known.values() if len(rows)]
-        newest = slugs[-1] if runs and len(known[slugs[-1]]) else None
+        runs = [_run(rows) for rows in known.values()]
+        newest = slugs[-1] if slugs else None
         standing = Standing(
             meta=meta,
             ended=tuple((run.scenario, run.repeat, str(run.state)) for run, over in runs if over),
@@ -238,11 +238,8 @@ class Reader:
 
 def _runs(folder: Path) -> list[str]:
     """Return the names of the runs that `folder` holds rows of; they sort as the campaign went."""
-    if not folder.is_dir():
-        return []
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    whole = {entry.stem for entry in entries if entry.suffix == ".parquet"}
-    return sorted(whole | {entry.name for entry in entries if entry.suffix != ".parquet"})
+    whole = {file.stem for file in folder.glob("[!.]*.parquet")}
+    return sorted(whole | {part.parent.name for part in folder.glob("*/part-*.parquet")})
 
 
 def _files(folder: Path, slug: str) -> Sequence[Path]:

@@ -51,7 +51,7 @@ def execute(
             cwd=str(cwd.resolve()),
             kernel_name=_KERNEL,
             language="python",
-            kernel_manager_class=_Kernel,
+            kernel_manager_class=Kernel,
             progress_bar=False,
             execution_timeout=limit,
         )
@@ -133,7 +133,9 @@ class _ThisInterpreter(KernelSpecManager):
         )
 
 
-class _Kernel(AsyncKernelManager):
+class Kernel(AsyncKernelManager):
+    """Starts this interpreter, whatever kernels are registered."""
+
     # A kernel that is told to end is interrupted first; what it then reverts takes time, and killing it costs more.
     shutdown_wait_time = Float(60.0)
 
