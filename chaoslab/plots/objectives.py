@@ -93,6 +93,8 @@ def slo_limits(estimates: Iterable[Estimate], threshold: float) -> Limits:
     """
     known = list(estimates)
     values = [threshold, *(v for e in known for v in (e.value, e.horizon) if v is not None)]
+    if len(values) == 1:
+        values.append(0.0)  # an axis around nothing but a threshold would be all digits
     bounds = [bound for e in known for bound in (e.low, e.high) if bound is not None]
     centre_low, centre_high = min(0.0, *values), max(values)
     reach = 3 * (centre_high - centre_low or 1.0)

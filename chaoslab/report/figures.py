@@ -108,7 +108,8 @@ def _timeline_alt(result: ScenarioResult) -> str:
 
 
 def _timeline_caption(result: ScenarioResult, count: int) -> str:
-    which = f"{plural(count, 'run')}{' over each other' if result.runs else ', none of which counts'}"
+    together = " over each other" if count > 1 else ""
+    which = f"{plural(count, 'run')}{together if result.runs else ', none of which counts'}"
     return f"{result.name}: latency of probes and load of the host, {which}."
 
 

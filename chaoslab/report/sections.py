@@ -6,6 +6,7 @@ service or the host is text, never markup.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -83,6 +84,11 @@ def method(analysis: Analysis) -> Section:
 def omissions(analysis: Analysis) -> Section:
     """Return what was not measured, and why."""
     return _render("omissions", analysis=analysis)
+
+
+def rehearsal(meta: Mapping[str, Any]) -> Section:
+    """Return what a dry run planned, from its `campaign.json`: nothing was injected, so nothing is judged."""
+    return _render("rehearsal", meta=meta)
 
 
 def comparison(found: Comparison) -> Section:
