@@ -10,6 +10,7 @@
 #   make fuzz    damaged journals, campaign folders and scenario files, at random (FUZZ_EXAMPLES=5000; minutes)
 #   make coverage-study   hold each interval against known truths (TRIALS=2000 RUNS=2000; about half an hour)
 #   make reference   record data/reference anew: both builds of the shop, and a history (about twenty minutes)
+#   make gallery run the code on each page of docs/gallery and draw its picture
 #   make lock    write requirements.lock anew from pyproject.toml (needs uv)
 
 SHELL := /bin/sh
@@ -19,7 +20,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 
-.PHONY: demo test lab check crash alarms soak fuzz coverage-study reference lock clean
+.PHONY: demo test lab check crash alarms soak fuzz coverage-study reference gallery lock clean
 
 demo: $(READY)
 	$(BIN)/chaoslab demo
@@ -65,6 +66,9 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $(READY)
+
+gallery: $(READY)
+	$(BIN)/python docs/gallery/draw.py
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \

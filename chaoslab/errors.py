@@ -4,6 +4,7 @@
     ├── UsageError                    2   an option or a name that cannot be used
     │   ├── ScenarioFileError         2   a scenario file that cannot be read: file, line, what is accepted
     │   └── CampaignFolderError       2   a campaign folder that cannot be read or written
+    │       └── DryRun                2   one in which nothing was injected; carries what was planned
     ├── Inconclusive                  3   nothing could be concluded, for a reason that is named
     ├── NotDelivered                  4   a fault could not be delivered
     ├── Aborted                       5   an abort condition stopped the campaign; everything was reverted
@@ -17,7 +18,8 @@ from __future__ import annotations
 
 import difflib
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from chaoslab.redaction import redact
 
@@ -45,6 +47,14 @@ class ScenarioFileError(UsageError):
 
 class CampaignFolderError(UsageError):
     """A campaign folder that cannot be read or written."""
+
+
+class DryRun(CampaignFolderError):
+    """The folder of a dry run: nothing was injected, so there is nothing to analyse. `meta` is its `campaign.json`."""
+
+    def __init__(self, message: str, meta: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.meta = meta
 
 
 class Inconclusive(ChaoslabError):

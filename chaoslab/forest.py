@@ -58,7 +58,7 @@ def forest(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.xaxis.set_major_locator(FixedLocator(_TICKS))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
-    ax.set_xlabel("← better     change in margins     worse →", color=plots.MUTED, size=8.5)
+    ax.set_xlabel("← better · change in margins · worse →", color=plots.MUTED, size=8.5)
     ax.annotate(
         "the same within ±1",
         (0.0, 1.0),

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chaoslab import campaign_file
-from chaoslab.errors import CampaignFolderError
+from chaoslab.errors import CampaignFolderError, DryRun
 from chaoslab.records import SCHEMA_VERSION, TABLES, Dose, Event, RunState
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ class Campaign:
         """Open the folder at `path`.
 
         Raises:
-            CampaignFolderError: not a campaign, cut off, of a newer schema, or a dry run.
+            CampaignFolderError: not a campaign, cut off, of a newer schema, or (DryRun) a dry run.
         """
         path = Path(path)
         file = path / CAMPAIGN_FILE
@@ -299,12 +299,13 @@ class Campaign:
             raise CampaignFolderError(
                 f"{path} has schema version {version}; this chaoslab reads up to {SCHEMA_VERSION}: upgrade chaoslab"
             )
-        if dry_run:
-            raise CampaignFolderError(f"{path} is a dry run: nothing was injected, so there is nothing to analyse")
         try:
-            return cls(path, campaign_file.check(meta))
+            campaign_file.check(meta)
         except ValueError as error:
             raise CampaignFolderError(f"{file} is damaged: {error}") from error
+        if dry_run:
+            raise DryRun(f"{path} is a dry run: nothing was injected, so there is nothing to analyse", meta)
+        return cls(path, meta)
 
     @property
     def name(self) -> str:

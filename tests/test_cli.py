@@ -148,9 +148,13 @@ def test_a_dry_run_prints_the_commands_and_changes_nothing(
     assert "do        " in printed
     assert "undo      " in printed
     assert not [path for path in state.rglob("*") if path.is_file()]
-    for command in ("report", "validate"):
-        assert chaoslab(command, str(folder)) == 2
-        assert "is a dry run" in capsys.readouterr().err
+    assert chaoslab("validate", str(folder)) == 2
+    assert "is a dry run" in capsys.readouterr().err
+    assert chaoslab("report", str(folder)) == 0
+    page = (folder / "report.html").read_text()
+    assert "Nothing was measured" in page
+    assert "stress" in page
+    assert not {"report.ipynb", "chaos_results.json"} & {file.name for file in folder.iterdir()}
 
 
 def test_an_output_folder_that_was_open_to_others_is_closed_to_them_and_that_is_said(

@@ -51,7 +51,7 @@ def test_what_a_dead_process_left_stays_as_it_is(tmp_path: Path, capsys: pytest.
     assert journal.path.read_bytes() == before
 
 
-@pytest.mark.parametrize("command", [["report"], ["validate"], ["validate", "--json"], ["run", "--resume"]])
+@pytest.mark.parametrize("command", [["validate"], ["validate", "--json"], ["run", "--resume"]])
 def test_no_command_takes_its_folder_for_a_campaigns(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

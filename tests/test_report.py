@@ -8,6 +8,7 @@ import html
 import itertools
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from chaoslab import report, share
 from chaoslab.analysis import analyse
 from chaoslab.errors import CampaignFolderError, ChaoslabError, UsageError
 from chaoslab.metrics import Span
+from chaoslab.records import RunState
 from chaoslab.report import figures, sections
 from chaoslab.report import notebook as notebooks
 from chaoslab.store import Campaign
@@ -349,6 +351,64 @@ def test_a_campaign_that_never_started_has_a_report(tmp_path: Path) -> None:
     analysis = report.write_all(folder)
     assert "never started" in sections.answer(analysis).html
     assert "<img" not in sections.scenarios(analysis, Campaign.open(folder)).html
+
+
+def sections_of(campaign: Campaign) -> str:
+    """All sections of the report but the style, as the notebook makes them."""
+    analysis = analyse(campaign)
+    made = [sections.answer(analysis), sections.scenarios(analysis, campaign), sections.recovery(analysis)]
+    made += [sections.doses(analysis), sections.against(campaign, "")]
+    made += [sections.method(analysis), sections.omissions(analysis)]
+    return "".join(section.html for section in made)
+
+
+def test_a_single_run_has_a_report_without_intervals_that_says_why(tmp_path: Path) -> None:
+    text = sections_of(make_campaign(tmp_path / "campaign", [make_run()]))
+    assert "an interval over runs needs at least 3" in text
+    assert "load of the host, 1 run." in text
+
+
+def test_a_campaign_whose_runs_were_all_aborted_says_that_nothing_is_concluded(tmp_path: Path) -> None:
+    reason = "error rate 80 % is above 50 %"
+    runs = [make_run(repeat=n, state=RunState.ABORTED, reason=reason) for n in (1, 2, 3)]
+    text = sections_of(make_campaign(tmp_path / "campaign", runs, status="aborted", reason=reason))
+    assert "The campaign did not run to its end (aborted): error rate 80 % is above 50 %." in text
+    assert "no run counts, so nothing is concluded" in text
+    assert "no curve to draw" in text
+
+
+def test_a_service_that_never_came_back_has_no_recovery_time_but_a_bound(tmp_path: Path) -> None:
+    runs = [make_run(repeat=n, down=[(6.0, 99.0)], seed=n) for n in (1, 2, 3)]
+    text = sections_of(make_campaign(tmp_path / "campaign", runs))
+    assert "3 of them still open when the recording ended" in text
+    assert "Full operation took more than 5.00 s" in text
+    assert "0 of 3 runs recovered" in text
+
+
+@pytest.mark.parametrize("lacking", ["probes", "resources"])
+def test_a_table_without_rows_is_an_empty_figure(tmp_path: Path, lacking: str) -> None:
+    runs = [replace(make_run(repeat=n, seed=n), **{lacking: {}}) for n in (1, 2, 3)]
+    text = sections_of(make_campaign(tmp_path / "campaign", runs))
+    assert ("no probe was sent during the injection" in text) == (lacking == "probes")
+
+
+def test_a_scenario_that_the_plan_does_not_know_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(CampaignFolderError, match="Light CPU Stress"):
+        analyse(make_campaign(tmp_path / "campaign", [make_run()], scenarios=[]))
+
+
+def test_the_page_of_a_dry_run_says_that_nothing_was_measured_and_what_would_be_done(tmp_path: Path) -> None:
+    step = {"name": "stress", "do": ["stress-ng", HOSTILE], "undo": ["kill"], "evidence": None}
+    planned = [{"run": 0, "scenario": "Light CPU Stress", "steps": [step]}, "damaged"]
+    folder = make_campaign(tmp_path / "full", [make_run()]).path
+    meta = json.loads((folder / "campaign.json").read_text()) | {"dry_run": True, "rehearsal": planned}
+    (tmp_path / "dry").mkdir()
+    (tmp_path / "dry" / "campaign.json").write_text(json.dumps(meta))
+    outline = Outline(report.render(tmp_path / "dry").read_text(encoding="utf-8"))
+    assert "Nothing was measured" in outline.text
+    assert "stress-ng " + HOSTILE in outline.text
+    assert len(outline.all("h1")) == 1
+    assert {file.name for file in (tmp_path / "dry").iterdir()} == {"campaign.json", "report.html"}
 
 
 # Parts

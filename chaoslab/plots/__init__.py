@@ -22,7 +22,17 @@ from chaoslab.plots.objectives import Row, slo, slo_limits
 from chaoslab.plots.palette import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RULE, SHADE, SMALL, TEXT
 from chaoslab.plots.pictures import Picture, picture
 from chaoslab.plots.recovery import recovery_curve
-from chaoslab.plots.timelines import FaultSpan, Resource, Scale, Series, faults, latency_limits, resources, timeline
+from chaoslab.plots.timelines import (
+    FaultSpan,
+    Resource,
+    Scale,
+    Series,
+    faults,
+    latency_limits,
+    resources,
+    series,
+    timeline,
+)
 
 __all__ = [
     "BLUE",
@@ -57,6 +67,7 @@ __all__ = [
     "recovery_curve",
     "resources",
     "row_figure",
+    "series",
     "slo",
     "slo_limits",
     "timeline",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+import pandas as pd
+
 from chaoslab import wording
 from chaoslab.plots.canvas import axes_or_new, named_rows, words_of_row
 from chaoslab.plots.palette import INK, MUTED, OUTCOMES, PAPER, RULE, SMALL
@@ -14,15 +16,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def dose(rows: Sequence[tuple[str, Sequence[Dose]]], *, ax: Axes | None = None) -> Axes:
+def dose(rows: Sequence[tuple[str, Sequence[Dose]]] | pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the measured doses as percent of what was asked, in their tolerances.
 
     Args:
         rows: label and the doses of its runs, from top to bottom; runs whose dose could not be measured are
-            counted in words, since there is nothing to draw.
+            counted in words, since there is nothing to draw. Or a table with a row a run: label, unit, asked,
+            delivered (missing where not measured), low and high.
         ax: where to draw; a new figure's axes if None.
     """
     ax = axes_or_new(ax)
+    rows = _rows(rows) if isinstance(rows, pd.DataFrame) else rows
     ax.axvline(100, color=INK, lw=1.2, ls=(0, (4, 2)), zorder=1)
     shown = [100.0]
     for place, (_, doses) in enumerate(rows):
@@ -33,6 +37,15 @@ def dose(rows: Sequence[tuple[str, Sequence[Dose]]], *, ax: Axes | None = None) 
     named_rows(ax, [label for label, _ in rows])
     ax.set_xlabel("measured, % of what was asked", color=MUTED, size=SMALL)
     return ax
+
+
+def _rows(table: pd.DataFrame) -> list[tuple[str, list[Dose]]]:
+    plain = table.astype(object).where(table.notna(), None)
+    found: dict[str, list[Dose]] = {}
+    for row in plain.to_dict("records"):
+        fields = {name: row[name] for name in ("unit", "asked", "delivered", "low", "high")}
+        found.setdefault(str(row["label"]), []).append(Dose(**fields, quantity="", how="", mechanism=""))
+    return list(found.items())
 
 
 _FURTHEST: Final = 250.0

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import pandas as pd
+
 from chaoslab import wording
 from chaoslab.intervals import Estimate
 from chaoslab.plots.canvas import Limits, axes_or_new, named_rows, words_of_row
@@ -25,7 +27,7 @@ class Row:
 
 
 def slo(
-    rows: Sequence[Row],
+    rows: Sequence[Row] | pd.DataFrame,
     *,
     threshold: float,
     comparison: Literal["<=", ">="],
@@ -38,7 +40,8 @@ def slo(
     The outcome is told by shape (circle, cross, open diamond) and by word. A bound beyond `limits` ends in an arrow.
 
     Args:
-        rows: from top to bottom; one without a value reads "not measured".
+        rows: from top to bottom; one without a value reads "not measured". Or a table with the columns label, value,
+            low, high and, where somebody judged, outcome.
         threshold: of the objective, in `unit`.
         comparison: "<=" if the metric must stay at or below the threshold.
         unit: of threshold and estimates.
@@ -46,6 +49,7 @@ def slo(
         limits: of the value axis, to compare panels; see `slo_limits`.
     """
     ax = axes_or_new(ax)
+    rows = _rows(rows, unit) if isinstance(rows, pd.DataFrame) else rows
     low, high = limits or slo_limits([row.estimate for row in rows], threshold)
     ax.set_xlim(low, high)
     wrong = (threshold, high) if comparison == "<=" else (low, threshold)
@@ -69,6 +73,18 @@ def slo(
     return ax
 
 
+def _rows(table: pd.DataFrame, unit: str) -> list[Row]:
+    plain = table.astype(object).where(table.notna(), None)
+    return [
+        Row(
+            label=str(row["label"]),
+            estimate=Estimate(value=row["value"], low=row["low"], high=row["high"], method="", n=0, unit=unit),
+            outcome=row.get("outcome") or "",
+        )
+        for row in plain.to_dict("records")
+    ]
+
+
 def slo_limits(estimates: Iterable[Estimate], threshold: float) -> Limits:
     """Return limits that hold the threshold, the values and their intervals.
 
@@ -77,6 +93,8 @@ def slo_limits(estimates: Iterable[Estimate], threshold: float) -> Limits:
     """
     known = list(estimates)
     values = [threshold, *(v for e in known for v in (e.value, e.horizon) if v is not None)]
+    if len(values) == 1:
+        values.append(0.0)  # an axis around nothing but a threshold would be all digits
     bounds = [bound for e in known for bound in (e.low, e.high) if bound is not None]
     centre_low, centre_high = min(0.0, *values), max(values)
     reach = 3 * (centre_high - centre_low or 1.0)

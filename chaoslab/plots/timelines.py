@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from chaoslab.plots.canvas import Limits, axes_or_new, beside, log_ticks, plain, printable
 from chaoslab.plots.palette import BLUE, INK, MUTED, ORANGE, RULE, SHADE, SMALL, TEXT
-from chaoslab.records import Outcome
+from chaoslab.records import Outcome, RunState
 from chaoslab.store import Run
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Scale = Literal["log", "linear"]
+
+_SINCE: Final = "s since the injection started"
 
 _BINS: Final = 240
 """Columns that a long series is drawn in: about one for each three pixels of a full-width figure."""
@@ -57,8 +59,38 @@ class Series:
         return (instant_us - self.origin_us) / 1e6
 
 
+def series(table: pd.DataFrame, at: str) -> list[Series]:
+    """Return the runs of a table that holds the rows of one scenario, such as a part of `campaign.probes`.
+
+    Args:
+        table: its column `repeat` tells runs apart; `injection_us` and `recovery_us`, where it has them, are the
+            instants at which the run's injection and recovery began.
+        at: the column of instants in microseconds, `scheduled_us` or `at_us`.
+    """
+    return [Series(run=_told(rows, int(str(repeat)), at), rows=rows) for repeat, rows in table.groupby("repeat")]
+
+
+def _told(rows: pd.DataFrame, repeat: int, at: str) -> Run:
+    """Return what the rows themselves say of their run."""
+    injection, recovery = (
+        int(rows[name].iloc[0]) if name in rows else None for name in ("injection_us", "recovery_us")
+    )
+    return Run(
+        scenario="",
+        repeat=repeat,
+        state=RunState.COMPLETED,
+        reason="",
+        steady=True,
+        baseline_us=int(rows[at].min()),
+        injection_us=injection,
+        recovery_us=recovery,
+        fault_over_us=recovery,
+        finished_us=int(rows[at].max()),
+    )
+
+
 def timeline(
-    repeats: Sequence[Series],
+    repeats: Sequence[Series] | pd.DataFrame,
     *,
     ax: Axes | None = None,
     scale: Scale = "log",
@@ -72,20 +104,22 @@ def timeline(
     breaks where nothing succeeded. Failed probes are ticks on the repeat's own line, outages the bars under them.
 
     Args:
-        repeats: the runs of one scenario; `rows` are probes as in `records.PROBES`.
+        repeats: the runs of one scenario, whose `rows` are probes as in `records.PROBES`; or a table of them, as
+            `series` takes it.
         ax: where to draw; a new figure's axes if None.
         scale: of the latency axis, which is in ms.
         limits: of the latency axis, in ms, to compare scenarios; from the data if None.
         fault: what the shaded span is called.
     """
     ax = axes_or_new(ax)
+    repeats = series(repeats, "scheduled_us") if isinstance(repeats, pd.DataFrame) else repeats
     window = window_of(repeats)
     edges = np.linspace(*window, _BINS + 1)
-    limits = limits or latency_limits([series.rows for series in repeats])
+    limits = limits or latency_limits([one.rows for one in repeats])
     top = _latency_axis(ax, limits, scale, lanes=len(repeats))
-    for series in repeats:
-        _strokes(ax, edges, series, alpha=max(0.3, 1 / len(repeats)))
-    if any(np.isfinite(latencies(series.rows)).any() for series in repeats):
+    for one in repeats:
+        _strokes(ax, edges, one, alpha=max(0.3, 1 / len(repeats)))
+    if any(np.isfinite(latencies(one.rows)).any() for one in repeats):
         _median_line(ax, edges, repeats)
     else:
         ax.text(0.5, 0.3, "no probe succeeded", transform=ax.transAxes, ha="center", color=MUTED, size=TEXT)
@@ -118,7 +152,7 @@ Resource = Literal["cpu", "memory", "disk", "network"]
 
 
 def resources(
-    repeats: Sequence[Series],
+    repeats: Sequence[Series] | pd.DataFrame,
     *,
     ax: Axes | None = None,
     resource: Resource = "cpu",
@@ -127,18 +161,20 @@ def resources(
     """Draw one resource of the host over time, a line for each repeat.
 
     Args:
-        repeats: the runs of one scenario; `rows` are samples as in `records.RESOURCES`.
+        repeats: the runs of one scenario, whose `rows` are samples as in `records.RESOURCES`; or a table of them, as
+            `series` takes it.
         ax: where to draw, often beneath a timeline and sharing its time axis; a new figure's axes if None.
         resource: which one; counters are drawn as rates.
         limits: of the value axis; from the data if None, and always 0 to 100 for the CPU.
     """
     ax = axes_or_new(ax)
     label, column, counter, factor = _RESOURCES[resource]
-    for series in repeats:
-        seconds, values = series.seconds("at_us"), series.rows[column].to_numpy(dtype=float) * factor
+    repeats = series(repeats, "at_us") if isinstance(repeats, pd.DataFrame) else repeats
+    for one in repeats:
+        seconds, values = one.seconds("at_us"), one.rows[column].to_numpy(dtype=float) * factor
         if counter:
             seconds, values = seconds[1:], np.diff(values) / np.maximum(np.diff(seconds), 1e-6)
-        ax.plot(seconds, values, color=BLUE, lw=1.0, alpha=max(0.4, 1 / max(1, len(repeats))))
+        ax.plot(seconds, values, color=BLUE, lw=1.0, alpha=max(0.6, 1 / max(1, len(repeats))))
     plain(ax)
     if resource == "cpu":
         limits = (0.0, 100.0)
@@ -162,14 +198,17 @@ class FaultSpan:
     ended: float
 
 
-def faults(spans: Sequence[FaultSpan], *, ax: Axes | None = None) -> Axes:
+def faults(spans: Sequence[FaultSpan] | pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw when each of several faults was there, a bar for each, named beside it.
 
     Args:
-        spans: from top to bottom.
+        spans: from top to bottom; or a table with the columns label, began and ended.
         ax: where to draw, often beneath a timeline and sharing its time axis; a new figure's axes if None.
     """
     ax = axes_or_new(ax)
+    if isinstance(spans, pd.DataFrame):
+        rows = zip(spans["label"], spans["began"], spans["ended"], strict=True)
+        spans = [FaultSpan(label=str(label), began=began, ended=ended) for label, began, ended in rows]
     for place, span in enumerate(spans):
         ax.barh(place, span.ended - span.began, left=span.began, height=0.55, color=MUTED, lw=0)
         beside(ax, 1.006, 1 - (place + 0.5) / len(spans), printable(span.label), ha="left")
@@ -177,6 +216,7 @@ def faults(spans: Sequence[FaultSpan], *, ax: Axes | None = None) -> Axes:
     ax.set_ylim(len(spans) - 0.5, -0.5)
     ax.yaxis.set_major_locator(NullLocator())
     ax.set_ylabel("faults", color=MUTED, size=SMALL)
+    ax.set_xlabel(_SINCE, color=MUTED, size=SMALL)
     return ax
 
 
@@ -189,7 +229,7 @@ def window_of(repeats: Sequence[Series]) -> Limits:
 
 def _time_axis(ax: Axes, window: Limits) -> None:
     ax.set_xlim(*window)
-    ax.set_xlabel("s since the injection started", color=MUTED, size=SMALL)
+    ax.set_xlabel(_SINCE, color=MUTED, size=SMALL)
 
 
 def latencies(probes: pd.DataFrame) -> NDArray[np.float64]:

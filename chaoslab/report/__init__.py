@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from chaoslab import share, store
-from chaoslab.errors import CampaignFolderError, UsageError
+from chaoslab.errors import CampaignFolderError, DryRun, UsageError
 from chaoslab.export import comparison as comparisons
 from chaoslab.export import markdown, prometheus
 from chaoslab.report.outlook import budget, changed, histories
@@ -26,6 +26,7 @@ from chaoslab.report.sections import (
     method,
     omissions,
     recovery,
+    rehearsal,
     scenarios,
     style,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "method",
     "omissions",
     "recovery",
+    "rehearsal",
     "render",
     "scenarios",
     "style",
@@ -104,9 +106,13 @@ def write_comparison(found: Comparison, folder: Path | str) -> None:
 def render(folder: Path | str, *, show_code: bool = False, parameters: Mapping[str, Any] | None = None) -> Path:
     """Write everything about the campaign in `folder`, and return the path of its HTML page.
 
+    The page of a dry run says what was planned, and that nothing was measured; there is nothing else to write about it.
     The arguments and errors are those of `write_all` and `write_page`.
     """
-    write_all(folder)
+    try:
+        write_all(folder)
+    except DryRun as planned:
+        return _write_rehearsal(Path(folder), planned.meta)
     return write_page(folder, show_code=show_code, parameters=parameters)
 
 
@@ -138,6 +144,17 @@ def write_page(folder: Path | str, *, show_code: bool = False, parameters: Mappi
         folder / PAGE,
         notebook.as_page(executed, title=f"Resilience report · {campaign.name}", show_code=show_code),
     )
+    return folder / PAGE
+
+
+def _write_rehearsal(folder: Path, meta: Mapping[str, Any]) -> Path:
+    from chaoslab.report import notebook
+
+    page = notebook.page_of([rehearsal(meta).html], title=f"Dry run · {meta['campaign']}")
+    try:
+        store.write_text(folder / PAGE, page)
+    except OSError as error:
+        raise CampaignFolderError(f"{folder / PAGE} cannot be written: {error.strerror}") from error
     return folder / PAGE
 
 

@@ -49,7 +49,7 @@ def timeline(
     figure = plots.figure(height=sum(heights) + 0.15 * len(runs))
     axes = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
     if spans:
-        plots.faults(spans, ax=axes.pop(1))
+        plots.faults(spans, ax=axes.pop(1)).set_xlabel("")
     name = (campaign.meta.get("probe") or {}).get("name", "health")
     probes = [
         plots.Series(run=run, rows=_answerable(campaign.probes_of(run), name), outages=outages.get(run.repeat, ()))
@@ -108,7 +108,8 @@ def _timeline_alt(result: ScenarioResult) -> str:
 
 
 def _timeline_caption(result: ScenarioResult, count: int) -> str:
-    which = f"{plural(count, 'run')}{' over each other' if result.runs else ', none of which counts'}"
+    together = " over each other" if count > 1 else ""
+    which = f"{plural(count, 'run')}{together if result.runs else ', none of which counts'}"
     return f"{result.name}: latency of probes and load of the host, {which}."
 
 
@@ -152,7 +153,7 @@ def objective_limits(analysis: Analysis) -> dict[str, plots.Limits]:
 def doses(analysis: Analysis) -> plots.Picture:
     """Draw asked against measured doses, a row for each quantity of each scenario."""
     rows = narrative.dose_rows(analysis)
-    figure = plots.row_figure(0.65 + 0.34 * len(rows), left=3.2, right=3.4)
+    figure = plots.row_figure(0.65 + 0.34 * len(rows), left=3.2, right=4.2)
     plots.dose([(f"{row.scenario}: {row.quantity}", row.doses) for row in rows], ax=figure.subplots())
     said = " ".join(f"{row.scenario}, {row.quantity}: asked {row.asked}, measured {row.measured}." for row in rows)
     caption = "Each mark is one run; the bar is the tolerance; a circle lies within it, a cross does not."

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -113,6 +113,13 @@ def as_page(executed: nbformat.NotebookNode, *, title: str, show_code: bool = Fa
     resources = {"metadata": {"name": title}, "script": script, "script_hash": f"sha256-{digest}"}
     page, _ = exporter.from_notebook_node(executed, resources=resources)
     return str(page)
+
+
+def page_of(sections: Sequence[str], *, title: str) -> str:
+    """Return the HTML of sections as one page, for what no notebook is about; `title` is its heading as well."""
+    v4: Any = nbformat.v4
+    cells = [v4.new_code_cell(outputs=[v4.new_output("display_data", {"text/html": section})]) for section in sections]
+    return as_page(v4.new_notebook(cells=cells), title=title)
 
 
 _KERNEL: Final = "python3"

@@ -102,6 +102,11 @@ def omissions(analysis: Analysis) -> Section:
     return _render("omissions", analysis=analysis)
 
 
+def rehearsal(meta: Mapping[str, Any]) -> Section:
+    """Return what a dry run planned, from its `campaign.json`: nothing was injected, so nothing is judged."""
+    return _render("rehearsal", meta=meta)
+
+
 def comparison(found: Comparison) -> Section:
     """Return the answer of a comparison in words, what a reader must know, and its gate with the figure."""
     outcome = {

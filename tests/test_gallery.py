@@ -1,0 +1,48 @@
+"""The gallery has a page for each plot function, and shows what the code on the page draws today."""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType
+
+import pytest
+
+from chaoslab import charts, forest, plots
+from chaoslab.study import picture as study
+from docs.gallery import draw
+
+PAGES = draw.pages()
+
+
+def plot_functions(module: ModuleType) -> set[str]:
+    """Public functions of a module that draw into `ax=`, and make their own axes if there are none."""
+    return {
+        name
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if not name.startswith("_")
+        and (ax := inspect.signature(function).parameters.get("ax")) is not None
+        and (ax.kind, ax.default) == (ax.KEYWORD_ONLY, None)
+    }
+
+
+def test_every_plot_function_has_a_page_and_every_page_a_function() -> None:
+    functions = set().union(*map(plot_functions, (plots, charts, forest, study)))
+    assert {page.name for page in PAGES} == functions
+    assert len(functions) >= 11
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_shows_what_its_code_draws(page: draw.Page) -> None:
+    assert page.draw() == page.picture.read_text(encoding="utf-8"), "make gallery draws it anew"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_calls_its_function_with_a_table_and_says_what_is_seen(page: draw.Page) -> None:
+    assert f"{page.name}(" in page.code
+    assert "pd." in page.code
+    assert len(page.alt) > 40
+    assert f"![{page.alt}]({page.picture.name})" in page.path.read_text(encoding="utf-8")
+
+
+def test_the_index_leads_to_every_page() -> None:
+    assert (draw.HERE / "README.md").read_text(encoding="utf-8") == draw.index(PAGES)
