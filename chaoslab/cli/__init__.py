@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     "plan": "chaoslab.cli.planning",
     "trends": "chaoslab.cli.trends",
     "export": "chaoslab.cli.export",
+    "ci": "chaoslab.cli.ci",
 }
 _SUMMARIES: Final = {
     "demo": "Break the embedded shop, measure it and open the report.",
@@ -44,6 +45,7 @@ _SUMMARIES: Final = {
     "baseline": "Keep campaigns as baselines.",
     "plan": "Say how many repeats the next campaign needs.",
     "trends": "Show what became of a service from campaign to campaign.",
+    "ci": "Start, break, judge, compare and clean up: a campaign as a pipeline runs it.",
     "export": "Write results for other programs: Prometheus, JUnit, CSV, JSON Schemas.",
     "scenarios": "List, check or describe scenario files.",
     "trust": "Let a scenario file run the commands that it names, as it is now.",
