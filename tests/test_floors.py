@@ -16,14 +16,14 @@ PACKAGE = Path(chaoslab.__file__).parent
 FLOORS = {
     0: {"errors", "redaction"},
     1: {"agent", "scenario", "records", "intervals", "targets", "share", "trust", "wording", "parameters", "display"}
-    | {"looks"},
+    | {"looks", "stages"},
     2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
     | {"probe", "prober", "transport", "vitals", "recorder", "resources", "instrument", "journal_lines"}
     | {"addresses", "http_probe", "tcp_probe", "postgres_probe", "command_probe", "monitoring"}
     | {"campaign_file", "drift", "changepoints", "charts"},
     3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"}
     | {"comparison", "forest", "design", "trends", "budget", "live"},
-    4: {"study", "progress", "description", "experiment", "resume", "report", "export", "baselines"},
+    4: {"study", "progress", "description", "experiment", "resume", "deployment", "report", "export", "baselines"},
     5: {"cli", "demo", "batch", "__main__"},
 }
 ANALYSIS = {"metrics", "drift", "plots", "verdict", "analysis", "study", "report", "export"}

@@ -143,13 +143,16 @@ def end(members: Iterable[Identity], *, grace: float = 0.2, limit: float = 2.0) 
     return living
 
 
-def end_family(token: str, *, limit: float = 2.0) -> frozenset[Identity]:
-    """End everything that carries `token`, including what it starts meanwhile; return what survives."""
+def end_family(token: str, *, grace: float = 0.2, limit: float = 2.0) -> frozenset[Identity]:
+    """End everything that carries `token`, including what it starts meanwhile; return what survives.
+
+    It has `grace` seconds to end by itself, of the `limit` for all of it.
+    """
     deadline = time.monotonic() + limit
     while members := family(token):
         if time.monotonic() > deadline:
             return members
-        end(members, limit=max(0.1, deadline - time.monotonic()))
+        end(members, grace=grace, limit=max(0.1, deadline - time.monotonic()))
     return frozenset()
 
 

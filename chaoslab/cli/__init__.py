@@ -36,6 +36,7 @@ _COMMANDS: Final = {
     "watch": "chaoslab.cli.watching",
     "batch": "chaoslab.cli.batch",
     "export": "chaoslab.cli.export",
+    "ci": "chaoslab.cli.ci",
 }
 _SUMMARIES: Final = {
     "demo": "Break the embedded shop, measure it and open the report.",
@@ -48,6 +49,7 @@ _SUMMARIES: Final = {
     "trends": "Show what became of a service from campaign to campaign.",
     "watch": "Show a campaign while it runs.",
     "batch": "Execute a matrix of notebooks and parameters.",
+    "ci": "Start, break, judge, compare and clean up: a campaign as a pipeline runs it.",
     "export": "Write results for other programs: Prometheus, JUnit, CSV, JSON Schemas.",
     "scenarios": "List, check or describe scenario files.",
     "trust": "Let a scenario file run the commands that it names, as it is now.",

@@ -6,6 +6,7 @@ import secrets
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -27,32 +28,46 @@ DEMO_RATE_HZ: Final = 50.0
 _TICK_SECONDS: Final = 0.1
 
 
+_CAMPAIGN: Final = (
+    click.option("--config", type=click.Path(path_type=Path), help="Scenario file; the shipped one by default."),
+    click.option("--suite", "suites", multiple=True, help="Suite to run (repeatable); 'all' is every scenario."),
+    click.option("--scenario", "names", multiple=True, help="Scenario to run (repeatable)."),
+    click.option("--intensity", type=click.Choice(["light", "medium", "heavy"]), help="Only scenarios of this level."),
+    click.option(
+        "--target",
+        envvar="CHAOSLAB_TARGET",
+        show_envvar=True,
+        help="URL of the service; the health check's endpoint is added to a bare host.",
+    ),
+    click.option("--environment", help="Environment of the scenario file: its SLOs and its allowed scenarios."),
+    click.option("--repeats", default=3, show_default=True, help="Runs of each scenario; intervals need at least 3."),
+    click.option("--duration-scale", default=1.0, show_default=True, help="Factor on every duration."),
+    click.option("--probe-rate", default=20.0, show_default=True, help="Probes a second."),
+    click.option("--seed", type=int, help="Seed of the order of runs; drawn and recorded by default."),
+    click.option("--output", type=click.Path(path_type=Path), help="Campaign folder, new or empty."),
+    click.option("--dry-run", is_flag=True, help="Print the exact commands, and change nothing."),
+    click.option("--yes", is_flag=True, help="Confirm destructive scenarios."),
+    click.option(
+        "--allow-commands",
+        is_flag=True,
+        help="Let the scenario file run the commands that it names, also if it is not trusted (`chaoslab trust`).",
+    ),
+    click.option(
+        "--fail-on-violation", is_flag=True, help="Exit 1 when an SLO is violated, 3 when it is inconclusive."
+    ),
+)
+
+
+def campaign_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what a campaign is: those of `run`, in its order."""
+    for option in reversed(_CAMPAIGN):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="Scenario file; the shipped one by default.")
-@click.option("--suite", "suites", multiple=True, help="Suite to run (repeatable); 'all' is every scenario.")
-@click.option("--scenario", "names", multiple=True, help="Scenario to run (repeatable).")
-@click.option("--intensity", type=click.Choice(["light", "medium", "heavy"]), help="Only scenarios of this level.")
-@click.option(
-    "--target",
-    envvar="CHAOSLAB_TARGET",
-    show_envvar=True,
-    help="URL of the service; the health check's endpoint is added to a bare host.",
-)
-@click.option("--environment", help="Environment of the scenario file: its SLOs and its allowed scenarios.")
-@click.option("--repeats", default=3, show_default=True, help="Runs of each scenario; intervals need at least 3.")
-@click.option("--duration-scale", default=1.0, show_default=True, help="Factor on every duration.")
-@click.option("--probe-rate", default=20.0, show_default=True, help="Probes a second.")
-@click.option("--seed", type=int, help="Seed of the order of runs; drawn and recorded by default.")
-@click.option("--output", type=click.Path(path_type=Path), help="Campaign folder, new or empty.")
+@campaign_options
 @click.option("--resume", "resumed", type=click.Path(path_type=Path), help="Continue the campaign in this folder.")
-@click.option("--dry-run", is_flag=True, help="Print the exact commands, and change nothing.")
-@click.option("--yes", is_flag=True, help="Confirm destructive scenarios.")
-@click.option(
-    "--allow-commands",
-    is_flag=True,
-    help="Let the scenario file run the commands that it names, also if it is not trusted (`chaoslab trust`).",
-)
-@click.option("--fail-on-violation", is_flag=True, help="Exit 1 when an SLO is violated, 3 when it is inconclusive.")
 @verbose_option
 def run(**options: Any) -> int:
     """Run a campaign against a target, judge it, and write its folder."""
@@ -62,18 +77,18 @@ def run(**options: Any) -> int:
         return _resume(options)
     if options["target"] is None:
         raise click.UsageError("Missing option '--target'.")
-    request = _request(options)
+    request = request_of(options)
     prepared = experiment.prepare(request)
     if options["output"] is not None:
-        _announce_privacy(options["output"])
+        announce_privacy(options["output"])
     if options["dry_run"]:
-        _rehearse(prepared, options["output"])
+        show_rehearsal(prepared, options["output"])
         return 0
-    folder = options["output"] or _new_folder(options["suites"])
+    folder = options["output"] or new_folder(options["suites"])
     experiment.require_answer(prepared)
     with experiment.protected(prepared.name) as session:
         experiment.begin(prepared, folder, session)
-        stop = _perform(prepared, folder, session)
+        stop = perform(prepared, folder, session)
     return _conclude(folder, stop, fail_on_violation=options["fail_on_violation"])
 
 
@@ -103,11 +118,12 @@ def _resume(options: dict[str, Any]) -> int:
     experiment.require_answer(resumption.prepared)
     with experiment.protected(f"{resumption.prepared.name}-{secrets.token_hex(2)}") as session:
         resume.proceed(resumption, session)
-        stop = _perform(resumption.prepared, resumption.folder, session)
+        stop = perform(resumption.prepared, resumption.folder, session)
     return _conclude(resumption.folder, stop, fail_on_violation=options["fail_on_violation"])
 
 
-def _request(options: dict[str, Any]) -> Any:
+def request_of(options: dict[str, Any]) -> Any:
+    """Return the request that the options of a campaign make, confirmed where somebody is there to confirm it."""
     from chaoslab import experiment, scenario, scenario_file, share, trust
 
     source = options["config"] or share.scenario_file()
@@ -145,19 +161,22 @@ def _confirmed(request: Any) -> Any:
     return replace(request, confirmed=bool(name) and typed.strip() == name)
 
 
-def _announce_privacy(folder: Path) -> None:
+def announce_privacy(folder: Path) -> None:
+    """Say that a folder which others can read will be closed to them."""
     from chaoslab import store
 
     if store.is_open(folder):
         say(f"{folder} was open to others; a campaign's folder is its owner's alone, so its mode becomes 0700")
 
 
-def _new_folder(suites: tuple[str, ...]) -> Path:
+def new_folder(suites: tuple[str, ...]) -> Path:
+    """Return the folder of a new campaign of `suites`, where none is asked for."""
     name = "-".join(suites) or "campaign"
     return Path("campaigns") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
 
 
-def _rehearse(prepared: Any, output: Path | None) -> None:
+def show_rehearsal(prepared: Any, output: Path | None) -> None:
+    """Print each command that a campaign would run; nothing is done."""
     from chaoslab import experiment
 
     click.echo(
@@ -180,7 +199,7 @@ def _rehearse(prepared: Any, output: Path | None) -> None:
         click.echo(f"\n{output} holds the dry run; it cannot be analysed as real")
 
 
-def _perform(prepared: Any, folder: Path, session: Any) -> Exception | None:
+def perform(prepared: Any, folder: Path, session: Any) -> Exception | None:
     """Run the campaign; return what stopped it, so that what was recorded is still analysed."""
     from chaoslab import experiment, progress
     from chaoslab.errors import ChaoslabError
@@ -255,7 +274,7 @@ def demo(build: str, serve: bool, port: int, repeats: int, seed: int | None, out
             f"(durations scaled by {DEMO_SCALE:g})"
         )
         experiment.begin(prepared, folder, session)
-        stop = _perform(prepared, folder, session)
+        stop = perform(prepared, folder, session)
     return _conclude(folder, stop, fail_on_violation=False, html=True)
 
 

@@ -7,6 +7,7 @@ failure, as the caller decides; it never passes. What is still broken, and a fau
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Literal
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -25,13 +26,20 @@ _COUNTED: Final = {"failures": "failure", "errors": "error", "skipped": "skipped
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def render(analysis: Analysis, *, inconclusive: Shown = "skipped") -> str:
-    """Return the verdicts of `analysis` as JUnit XML, well-formed whatever names and reasons hold; no secrets."""
-    root = Element("testsuites", name=clean(f"chaoslab {analysis.campaign.get('campaign', '')}"))
-    for result in analysis.scenarios:
-        root.append(_suite(analysis, result, inconclusive))
-    if analysis.residue:
-        root.append(_residue(analysis))
+def render(
+    analysis: Analysis | None, *, inconclusive: Shown = "skipped", troubles: Sequence[tuple[str, str]] = ()
+) -> str:
+    """Return the verdicts of `analysis` as JUnit XML, well-formed whatever names and reasons hold; no secrets.
+
+    `troubles` are stages of a pipeline that failed, with the reason; each is an error. Without an analysis there is
+    nothing else.
+    """
+    root = Element("testsuites", name="chaoslab")
+    if analysis is not None:
+        root.set("name", clean(f"chaoslab {analysis.campaign.get('campaign', '')}"))
+        root.extend(_suite(analysis, result, inconclusive) for result in analysis.scenarios)
+        root.extend([_residue(analysis)] if analysis.residue else [])
+    root.extend([_pipeline(troubles)] if troubles else [])
     for suite in root:
         _count(suite)
     for name in ("tests", *_COUNTED):
@@ -97,6 +105,14 @@ def _residue(analysis: Analysis) -> Element:
         case = SubElement(suite, "testcase", name=clean(where), classname="chaoslab.reverted")
         found = SubElement(case, "error", type="not_reverted", message=clean(left.reason))
         found.text = clean(f"to undo it: {left.command}")
+    return suite
+
+
+def _pipeline(troubles: Sequence[tuple[str, str]]) -> Element:
+    suite = Element("testsuite", name="pipeline")
+    for stage, reason in troubles:
+        case = SubElement(suite, "testcase", name=clean(stage), classname="chaoslab.pipeline")
+        _mark(case, "error", "stage_failed", clean(reason))
     return suite
 
 
