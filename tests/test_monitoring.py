@@ -84,7 +84,7 @@ def test_a_probe_that_is_not_accepted_is_refused_with_its_line(probe: str, probl
 
 def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SHOP_TOKEN", raising=False)
-    with pytest.raises(UsageError, match="header Authorization of the probe 'orders' .*SHOP_TOKEN, which is not set"):
+    with pytest.raises(UsageError, match=r"header Authorization of the probe 'orders' .*SHOP_TOKEN, which is not set"):
         looks(PROBES)
 
 
