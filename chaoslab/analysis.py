@@ -605,6 +605,8 @@ def _run_row(run: RunMetrics) -> dict[str, Any]:
         "requests": run.requests,
         "failed": run.failed,
         "unsent": run.unsent,
+        "late": run.late,
+        "lag_max_ms": run.lag_max_ms,
         "outages": len(run.outages),
         "error_rate_percent": run.error_rate_percent,
         "availability_percent": run.availability_percent,

@@ -68,6 +68,7 @@ class CommandTransport(Errands):
         """In the child: what the prober is allowed (priority, memory) is not for the command; it dies with us."""
         self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
             os.setpriority(os.PRIO_PROCESS, 0, 0)
             Path("/proc/self/oom_score_adj").write_text("0")
 

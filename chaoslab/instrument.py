@@ -240,16 +240,26 @@ def say(name: str, body: object, *, patience: float = 0.0) -> None:
             os.write(_STDOUT, line)
 
 
-def settle() -> bool:
-    """Make this process a good instrument; return whether it may run before ordinary processes."""
+def settle(*, real_time: bool = False) -> str:
+    """Make this process a good instrument; return how far it may run before ordinary processes.
+
+    "real-time" is before all of them (SCHED_RR, sched(7)), where `real_time` asks for it and the kernel allows it;
+    "raised" is a niceness of -5; "ordinary" is neither. A niceness only weighs: beside eight CPU stressors on two
+    cores half of all answers took 9 ms to be read, which a real-time prober reads at once. The kernel lets no
+    real-time process have more than 95 % of a core.
+    """
     sys.meta_path.insert(0, _NoPandas())
     threading.excepthook = _end_with_thread
     processes.protect_from_memory_pressure()
+    if real_time:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+            return "real-time"
     try:
         os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
     except PermissionError:
-        return False
-    return True
+        return "ordinary"
+    return "raised"
 
 
 class _NoPandas(MetaPathFinder):

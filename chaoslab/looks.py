@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Self, get_args
@@ -156,6 +157,13 @@ class Look:
         """
         wanted = math.ceil(self.rate_hz * self.timeout_s * 1.25) + _SPARE_CONNECTIONS
         return min(MOST_CONNECTIONS, wanted) if self.limit is None else self.limit
+
+    @property
+    def summary(self) -> str:
+        """One line for people: what it asks and how often. Secrets of an address or a command are still in it."""
+        asked = {"http": f"{self.method} {self.address}", "command": shlex.join(self.argv)}
+        what = asked.get(self.kind, f"{self.kind} {self.address}")
+        return f"{self.name}: {what}, {self.rate_hz:g}/s {self.arrivals}{', new connections' * self.fresh}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
 from chaoslab.errors import CampaignFolderError
-from chaoslab.records import PROBES, ErrorKind, Outcome, RunState
+from chaoslab.records import LAG_LIMIT_US, PROBES, ErrorKind, Outcome, RunState
 from chaoslab.store import Run
 
 Phase = Literal["baseline", "injection", "recovery"]
@@ -84,6 +84,8 @@ class RunMetrics:
     Attributes:
         requests: probes that were sent; `failed` of them did not succeed, by kind in `failures_by_kind`.
         unsent: probes of the whole run that never left, by the prober's own fault; they count nowhere else.
+        late: probes of the whole run that the prober sent late (`records.LAG_LIMIT_US`), whose latency counts from
+            there; `late_share` is the largest share of them in a phase, `lag_max_ms` the worst of the run.
         health_check_failures: failed probes from the start of the injection to the end of the run.
         window_seconds: length of the injection; `down_seconds` of it the service was down, by the edges above with one
             good probe ending a downtime. `watched` is the share of it in which there were probes.
@@ -121,6 +123,9 @@ class RunMetrics:
     independent: Mapping[str, float]
     latency_degradation_ms: float | None
     host: Mapping[Phase, Mapping[str, float]]
+    late: int = 0
+    late_share: float = 0.0
+    lag_max_ms: float = 0.0
 
     @property
     def error_rate_percent(self) -> float | None:
@@ -208,7 +213,14 @@ def measure(
         independent={name: effective_size(np.log(chosen + 0.001)) for name, chosen in series.items()},
         latency_degradation_ms=_difference(latency["latency_injection_p95_ms"], latency["latency_baseline_p95_ms"]),
         host=host_by_phase(resources, run),
+        late=int(seen.late.sum()),
+        late_share=max(_share(seen.late[seen.in_phase(phase)]) for phase in PHASES),
+        lag_max_ms=float(seen.lag.max(initial=0)) / 1e3,
     )
+
+
+def _share(chosen: Bools) -> float:
+    return float(chosen.mean()) if len(chosen) else 0.0
 
 
 def _by_sequence(rows: pd.DataFrame, chosen: Bools) -> pd.DataFrame:
@@ -326,9 +338,15 @@ _NEVER: Final = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The sent probes of a run as arrays; `phase` is an index into PHASES, −1 outside of the run."""
+    """The sent probes of a run as arrays; `phase` is an index into PHASES, −1 outside of the run.
+
+    `lag` is how late the prober itself sent each. Latency counts from the schedule, but for a probe that was `late`
+    from when it was sent: a prober that was held up must not pass for a service that was.
+    """
 
     scheduled: Ints
+    completed: Ints
+    lag: Ints
     latency: Ints
     good: Bools
     phase: Ints
@@ -336,20 +354,34 @@ class _Seen:
     @classmethod
     def of(cls, sent: pd.DataFrame, starts: Ints, finished_us: int) -> _Seen:
         scheduled = sent["scheduled_us"].to_numpy(dtype=np.int64)
+        latency = sent["latency_us"].to_numpy(dtype=np.int64)
+        lag = _whole(sent["sent_us"])
         return cls(
             scheduled=scheduled,
-            latency=sent["latency_us"].to_numpy(dtype=np.int64),
+            completed=scheduled + latency,
+            lag=lag,
+            latency=np.where(lag > LAG_LIMIT_US, np.maximum(latency - lag, 0), latency),
             good=(sent["outcome"] == Outcome.SUCCESS).to_numpy(dtype=bool),
             phase=_phase_of(scheduled, starts, finished_us),
         )
 
     @property
-    def completed(self) -> Ints:
-        return self.scheduled + self.latency
+    def late(self) -> Bools:
+        found: Bools = self.lag > LAG_LIMIT_US
+        return found
 
     def in_phase(self, phase: Phase) -> Bools:
         found: Bools = self.phase == PHASES.index(phase)
         return found
+
+
+def _whole(column: pd.Series[Any]) -> Ints:
+    """Return a column of whole numbers, zero where it has none; a recording made elsewhere may know no lag."""
+    if pd.api.types.is_integer_dtype(column.dtype) and not column.hasnans:
+        return column.to_numpy(dtype=np.int64)
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    whole: Ints = np.nan_to_num(numbers).astype(np.int64)
+    return whole
 
 
 def _phase_of(instants: Ints, starts: Ints, finished_us: int) -> Ints:

@@ -110,7 +110,8 @@ class Summary:
 
     `scheduled` probes were due; `unsent` of them found no free connection, `failures` were sent and failed; so for all
     together, and by name in `probes`. `late` of them lagged by more than `records.LAG_LIMIT_US`. `recorded` rows are on
-    disk, `dropped` ones are not (a full or stalled disk). `cpu_seconds` are the prober's own.
+    disk, `dropped` ones are not (a full or stalled disk). `priority` is as of `instrument.settle`. `cpu_seconds` are
+    the prober's own.
     """
 
     scheduled: int
@@ -124,6 +125,7 @@ class Summary:
     lag_p50_us: int | None
     lag_p99_us: int | None
     lag_max_us: int
+    priority: str
     priority_raised: bool
     cpu_seconds: float
 

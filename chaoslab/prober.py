@@ -346,7 +346,7 @@ def main() -> int:
     """Probe as the specification on standard input says; return 0 when every row is on disk."""
     orders = Orders()
     spec = ProbeSpec.from_dict(orders.specification())
-    raised = settle()
+    priority = settle(real_time=True)
     # The recorder's thread must hand the interpreter back at once when a probe is due.
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
@@ -361,7 +361,8 @@ def main() -> int:
     recorder = Recorder(writer, COLUMNS, complain=lambda problem: say("error", f"probes: {problem}", patience=1.0))
     order, summary = asyncio.new_event_loop().run_until_complete(_probe(spec, recorder, orders))
     complete = _conclude(recorder, order)
-    summary |= {"recorded": recorder.recorded, "dropped": recorder.dropped, "priority_raised": raised}
+    summary |= {"recorded": recorder.recorded, "dropped": recorder.dropped}
+    summary |= {"priority": priority, "priority_raised": priority != "ordinary"}
     say("done", summary | {"cpu_seconds": time.process_time()}, patience=1.0)
     return 0 if complete else 1
 

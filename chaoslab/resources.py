@@ -186,7 +186,7 @@ def main() -> int:
     """Sample as the specification on standard input says; return 0 when every row is on disk."""
     orders = Orders()
     spec = SamplerSpec.from_dict(orders.specification())
-    raised = settle()
+    priority = settle()
     try:
         writer = PartWriter(spec.folder, "resources", spec.key)
     except OSError as error:
@@ -204,7 +204,7 @@ def main() -> int:
     gone = order is Order.GONE
     complete = recorder.close(patience=_ORPHAN_PATIENCE if gone else _FLUSH_PATIENCE, compact=not gone)
     summary = {"recorded": recorder.recorded, "dropped": recorder.dropped, "missing": sorted(sampler.missing)}
-    say("done", summary | {"priority_raised": raised}, patience=1.0)
+    say("done", summary | {"priority_raised": priority != "ordinary"}, patience=1.0)
     return 0 if complete else 1
 
 

@@ -209,6 +209,22 @@ def test_probes_that_never_left_are_the_probers_fault_and_count_apart(tmp_path: 
     assert found.availability_percent == 100
 
 
+def test_latencies_of_probes_that_the_prober_sent_late_count_from_when_they_left(tmp_path: Path) -> None:
+    rows = make_run()
+    sick = [6_000_000 < at < 8_000_000 for at in rows.probes["scheduled_us"]]
+    held_up = dict(rows.probes)
+    for name in ("sent_us", "latency_us"):
+        held_up[name] = [value + 300_000 * late for value, late in zip(rows.probes[name], sick, strict=True)]
+
+    well, found = measured(tmp_path / "well", rows), measured(tmp_path / "late", replace(rows, probes=held_up))
+
+    assert (well.late, well.late_share) == (0, 0.0)
+    assert found.late == sum(sick)
+    assert found.late_share == pytest.approx(0.2, abs=0.02)
+    assert found.lag_max_ms == pytest.approx(300.05)
+    assert found.latency["latency_injection_p95_ms"] == pytest.approx(well.latency["latency_injection_p95_ms"], abs=0.1)
+
+
 def test_a_gap_in_the_probes_is_a_time_that_nobody_watched(tmp_path: Path) -> None:
     rows = make_run()
     kept = [index for index, at in enumerate(rows.probes["scheduled_us"]) if not 7_000_000 < at < 10_000_000]

@@ -644,12 +644,13 @@ class TestBeside:
 
     def test_a_command_has_none_of_the_probers_privileges(self, tmp_path: Path) -> None:
         told = tmp_path / "told"
-        script = f"nice > {told}.new; cat /proc/self/oom_score_adj >> {told}.new; mv {told}.new {told}"
+        reads = "nice; cat /proc/self/oom_score_adj; cut -d' ' -f41 /proc/self/stat"  # 41: the scheduling policy
+        script = f"({reads}) > {told}.new; mv {told}.new {told}"
         look = Look(name="script", kind="command", argv=("sh", "-c", script), rate_hz=5.0)
         with Prober.start(spec(tmp_path, "http://127.0.0.1:1/", look, rate_hz=10.0)) as prober:
             prober.wait_ready()
             until(told.exists)
-        assert told.read_text().split() == ["0", "0"]
+        assert told.read_text().split() == ["0", "0", "0"]
 
 
 def commands_running() -> str:

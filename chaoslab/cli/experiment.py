@@ -182,6 +182,8 @@ def show_rehearsal(prepared: Any, output: Path | None) -> None:
     click.echo(
         f"DRY RUN: nothing is done to {prepared.where.url}; the campaign would take {prepared.plan.seconds:.0f} s"
     )
+    for look in prepared.watch.looks:
+        click.echo(f"probe {printable(redact(look.summary))}")
     for run in experiment.rehearse_all(prepared):
         planned = run.planned
         click.echo(

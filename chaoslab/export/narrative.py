@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from chaoslab import wording
+from chaoslab.records import LAG_LIMIT_US
 from chaoslab.wording import METRIC_NAMES, NOT_MEASURED, listed, plural
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ OUTCOME_MARKS: Final = {"pass": "●", "fail": "✕", "inconclusive": "◇"}
 OUTCOME_WORDS: Final = {"pass": "Passed", "fail": "Failed", "inconclusive": "Inconclusive"}
 
 NOT_RECORDED: Final = "not recorded"
+_LATE_SHARE: Final = 0.01
 
 ESTIMATE_NAMES: Final = {
     **METRIC_NAMES,
@@ -110,6 +112,7 @@ def problems(analysis: Analysis) -> list[Problem]:
         if result.reason
     ]
     found += [Problem(text=text) for result in analysis.scenarios if not result.reason for text in _excluded(result)]
+    found += [Problem(text=text) for result in analysis.scenarios for text in _instrument(result)]
     found += [
         Problem(text=f"The machine or the target drifted: {drift}. Runs came in random order, so intervals are wider.")
         for drift in analysis.drift
@@ -123,6 +126,26 @@ def _left_behind(residue: Residue) -> Problem:
     step, reason = residue.step or "a step", residue.reason.rstrip(".")
     text = f"Still broken: {step} of {residue.scenario}{run} could not be reverted: {reason}."
     return Problem(text=text, command=residue.command, grave=True)
+
+
+def _instrument(result: ScenarioResult) -> list[str]:
+    """Return what was wrong with the prober itself in the runs that count."""
+    late = [run for run in result.runs if run.late_share > _LATE_SHARE]
+    unsent = [run for run in result.runs if run.unsent]
+    found = []
+    if late:
+        share, worst = max(run.late_share for run in late), max(run.lag_max_ms for run in late)
+        found.append(
+            f"{result.name}: the prober itself was late in repeat {listed([str(run.repeat) for run in late])}: up to "
+            f"{share:.0%} of a phase's probes left more than {LAG_LIMIT_US / 1e3:g} ms after their instant (at worst "
+            f"{worst:.0f} ms). Their latencies count from when they left."
+        )
+    if unsent:
+        found.append(
+            f"{result.name}: {plural(sum(run.unsent for run in unsent), 'probe')} never left, since the prober had no "
+            f"free connection, in repeat {listed([str(run.repeat) for run in unsent])}; they count nowhere."
+        )
+    return found
 
 
 def _excluded(result: ScenarioResult) -> list[str]:
