@@ -18,6 +18,7 @@ from chaoslab.errors import UsageError
 from chaoslab.experiment import Session
 from chaoslab.hosts import LocalHost
 from chaoslab.journal import Phase, Step
+from chaoslab.looks import Look
 from chaoslab.plan import redacted
 from chaoslab.redaction import learn
 from chaoslab.undo import undo
@@ -49,6 +50,11 @@ class Deployment:
             if not 0 < value <= _LONGEST:
                 raise UsageError(f"{option} is {value:g}; accepted: more than 0, up to {_LONGEST:g} seconds")
 
+    @property
+    def look(self) -> Look:
+        """What tells that it is ready."""
+        return Look(address=self.ready, timeout_s=_LOOK_SECONDS)
+
 
 class Deployed:
     """The handle on a service that was started."""
@@ -78,7 +84,7 @@ def deployed(session: Session, wanted: Deployment) -> Iterator[Deployed]:
         NotReverted: some of it could not be ended.
     """
     learn([wanted.start, wanted.stop])
-    if (before := probe.check(wanted.ready, timeout=_LOOK_SECONDS)).reachable:
+    if (before := probe.check(wanted.look)).reachable:
         said = "" if before.ok else f" ({before.reason})"
         raise UsageError(
             f"something answers at {redacted(wanted.ready)} before the service is started{said}: "
@@ -112,14 +118,14 @@ def deployed(session: Session, wanted: Deployment) -> Iterator[Deployed]:
 
 def _await(session: Session, wanted: Deployment, service: Deployed) -> None:
     deadline = time.monotonic() + wanted.patience
-    while not (look := probe.check(wanted.ready, timeout=_LOOK_SECONDS)).ok:
+    while not (seen := probe.check(wanted.look)).ok:
         session.interrupts.check()
         session.guardian.check()
         if service.ended:
             raise UsageError(f"the service ended with {service.ended} before it was ready{_last_words(service)}")
         if time.monotonic() > deadline:
             raise UsageError(
-                f"the service is not ready after {wanted.patience:g} s: {redacted(wanted.ready)}: {look.reason}"
+                f"the service is not ready after {wanted.patience:g} s: {redacted(wanted.ready)}: {seen.reason}"
                 f"{_last_words(service)}"
             )
         time.sleep(_TICK_SECONDS)
