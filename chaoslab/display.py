@@ -45,13 +45,17 @@ def card(title: str, fields: Mapping[str, Any]) -> str:
 def pairs(document: Mapping[str, Any]) -> str:
     """Return what a mapping says as text, without what is not set and without secrets.
 
-    >>> pairs({"delay_ms": 50.0, "interface": None})
-    'delay_ms 50'
+    >>> pairs({"delay_ms": 50.0, "interface": None, "memory_size": 268435456})
+    'delay_ms 50, memory_size 256 MB'
     """
     shown = {name: value for name, value in redact_document(dict(document)).items() if value not in (None, "", (), {})}
-    return ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items()
-    )
+    return ", ".join(f"{name} {_amount(name, value)}" for name, value in shown.items())
+
+
+def _amount(name: str, value: Any) -> str:
+    if name.endswith("_size") and isinstance(value, int):
+        return f"{value / 2**20:g} MB"
+    return _words(value)
 
 
 def _caption(title: str) -> Markup:

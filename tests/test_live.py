@@ -143,6 +143,12 @@ def test_the_figure_shades_the_injection_and_counts_failures(under_way: UnderWay
     assert "<img" in shown
 
 
+def test_outside_a_notebook_nothing_is_shown(under_way: UnderWay, capsys: pytest.CaptureFixture[str]) -> None:
+    with notebook.watching(under_way.folder):
+        assert not [thread for thread in threading.enumerate() if thread.name == "chaoslab-live"]
+    assert capsys.readouterr() == ("", "")
+
+
 def test_words_of_the_campaign_are_text_in_the_notebook(tmp_path: Path) -> None:
     make_campaign(tmp_path / "c", [make_run(HOSTILE)], status="stopped", reason=HOSTILE)
     shown = notebook.Sight(Reader(tmp_path / "c").look())._repr_html_()

@@ -41,7 +41,7 @@ th, td { text-align: left; vertical-align: top; padding: 0.4rem 0.8rem 0.4rem 0;
 <tbody>
 {% for job, result, page, executed in rows %}<tr>
 <th scope="row">{% if page %}<a href="{{ page }}">{{ job.slug }}</a>{% else %}{{ job.slug }}{% endif %}
-{% if executed %}(<a href="{{ executed }}">notebook</a>){% endif %}</th>
+{% if executed %} (<a href="{{ executed }}">notebook</a>){% endif %}</th>
 <td>{{ redact(job.words()) }}</td><td>{{ word(result) }}</td><td>{{ redact(result.error or result.says) }}</td>
 <td class="number">{{ result.seconds }}</td></tr>
 {% endfor %}</tbody></table></div>

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from chaoslab.plots import Picture
 
 _LOOK_SECONDS: Final = 2.0
+_SHARE: Final = 0.1
+"""Most of one core that drawing may take: what is measured here shall not be the figure."""
 _NICENESS: Final = 10
 
 
@@ -28,12 +31,13 @@ def watching(folder: Path | str) -> Iterator[None]:
     A thread of low priority reads the parts on disk; neither the prober nor the runner knows of it. Outside a notebook
     nothing is shown.
     """
+    from IPython.core.getipython import get_ipython
     from IPython.display import display
 
-    handle: Any = display({"text/plain": "starting"}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
-    if handle is None:
+    if get_ipython() is None:
         yield
         return
+    handle: Any = display({"text/plain": "starting"}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
     over = threading.Event()
     thread = threading.Thread(target=_follow, args=(Reader(folder), handle, over), name="chaoslab-live", daemon=True)
     thread.start()
@@ -47,15 +51,17 @@ def watching(folder: Path | str) -> Iterator[None]:
 def _follow(reader: Reader, handle: Any, over: threading.Event) -> None:
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # Linux: of this thread alone
-    ending = False
+    ending, took = False, 0.0
     while not ending:
-        ending = over.wait(_LOOK_SECONDS)  # the last look is one at the end
+        ending = over.wait(max(_LOOK_SECONDS, took / _SHARE))  # the last look is one at the end
+        began = time.thread_time()
         try:
             standing = reader.look()
         except CampaignFolderError as error:
             handle.update({"text/plain": str(error)}, raw=True)
         else:
             handle.update(Sight(standing))
+        took = time.thread_time() - began
 
 
 class Sight:
