@@ -85,6 +85,8 @@ _SVG: Final[dict[Any, Any]] = {
 
 
 _ATTRIBUTE: Final = re.compile(r' (d|style|x|y|transform)="([^"]*)"')
+_UPRIGHT: Final = re.compile(r"M ([-\d.]+) ([-\d.]+)L \1 ([-\d.]+)")
+"""A stroke of which only the height changes, which is what most of a timeline is made of."""
 _NO_TURN: Final = re.compile(r"rotate\(-?0 ")
 
 
@@ -117,4 +119,7 @@ def _leaner(attribute: re.Match[str]) -> str:
         # A tenth of a point is finer than a long path's strokes are wide; short paths are outlines of marks.
         value = re.sub(r"(\.\d)\d+" if len(value) > 1000 else r"(\.\d\d)\d+", r"\1", value)
         value = re.sub(r" ?\n", "", value)
+        if name == "d":
+            value = _UPRIGHT.sub(r"M\1 \2V\3", value)
+            value = re.sub(r"\.0\b", "", re.sub(r"([A-Za-z]) ", r"\1", value))
     return f' {name}="{value}"'

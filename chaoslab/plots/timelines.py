@@ -316,8 +316,7 @@ def _lanes(ax: Axes, repeats: Sequence[Series], edges: NDArray[np.float64], top:
     ax.axhline(_at_share(ax, top), color=RULE, lw=0.8)
     for place, series in enumerate(repeats):
         share = 1 - (place + 0.8) * height
-        for first, last in series.outages:
-            _outage(ax, series, first, last, share)
+        _outages(ax, series, share)
         _failures(ax, edges, series, share, reach=0.3 * height)
         beside(ax, 1.006, share, f"repeat {series.run.repeat}", ha="left")
     beside(ax, -0.006, (1 + top) / 2 + 0.03, "failed ❘", ha="right")
@@ -339,14 +338,18 @@ def _at_share(ax: Axes, share: float) -> float:
     return float(ax.transData.inverted().transform(ax.transAxes.transform((0, share)))[1])
 
 
-def _outage(ax: Axes, series: Series, first: float, last: float | None, share: float) -> None:
-    """Draw a bar over the outage; one that was still open when the run ended points on."""
+def _outages(ax: Axes, series: Series, share: float) -> None:
+    """Draw a bar over each outage, as one path; one that was still open when the run ended points on."""
+    if not series.outages:
+        return
     across = ax.get_xaxis_transform()
-    begin, end = (series.since_origin(at) for at in (first, series.run.finished_us if last is None else last))
-    bar = ax.plot([begin, end], [share, share], transform=across, color=ORANGE, lw=4.5, alpha=0.35)
-    bar[0].set_solid_capstyle("butt")
-    if last is None:
-        ax.plot([end], [share], ">", transform=across, ms=5, color=ORANGE, clip_on=False)
+    over = series.run.finished_us
+    spans = np.array([(first, over if last is None else last) for first, last in series.outages])
+    seconds = (spans - series.origin_us) / 1e6
+    ends = [np.stack([seconds[:, side], np.full(len(seconds), share)], axis=1) for side in (0, 1)]
+    _add_strokes(ax, ends, edgecolor=ORANGE, lw=4.5, alpha=0.35, capstyle="butt", transform=across)
+    if any(last is None for _, last in series.outages):
+        ax.plot([series.since_origin(over)], [share], ">", transform=across, ms=5, color=ORANGE, clip_on=False)
 
 
 def injection_end(repeats: Sequence[Series]) -> float | None:
