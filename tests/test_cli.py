@@ -56,14 +56,28 @@ def sick() -> Iterator[str]:
 def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert chaoslab("--help") == 0
     text = capsys.readouterr().out
-    commands = ("demo", "run", "report", "validate", "plan", "trends", "scenarios", "doctor", "recover", "trust")
+    commands = (
+        "demo",
+        "run",
+        "report",
+        "validate",
+        "plan",
+        "trends",
+        "scenarios",
+        "doctor",
+        "recover",
+        "trust",
+        "ci",
+        "export",
+    )
     for name in commands:
         assert f"  {name} " in text
     assert "130, 143, 129" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "run", "report", "validate", "plan", "trends", "scenarios", "doctor", "recover", "trust"]
+    "command",
+    ["demo", "run", "report", "validate", "plan", "trends", "scenarios", "doctor", "recover", "trust", "ci", "export"],
 )
 def test_every_command_has_help_and_verbose(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert chaoslab(command, "--help") == 0
