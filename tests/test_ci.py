@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,6 +23,7 @@ from tests import servers
 from tests.faults.trials import free_port
 from tests.test_cli import chaoslab
 from tests.test_processes import until
+from tests.test_survival import ours as survivors
 
 CHAOSLAB = [sys.executable, "-m", "chaoslab"]
 CONFIG = """
@@ -191,11 +193,8 @@ def test_on_github_the_step_gets_a_summary_and_only_our_own_commands_are_obeyed(
 def test_a_later_build_is_compared_with_a_kept_one(done: Done, tmp_path: Path) -> None:
     earlier, _ = done
     place = Place.at(tmp_path)
-    ended = place.run(
-        *("--baseline", str(earlier.output), "--fail-on-regression"),
-        *("--config", str(earlier.folder / "scenarios.yml")),
-    )
-    assert ended.returncode == 3, ended.stderr
+    baseline = ("--baseline", str(earlier.output), "--fail-on-regression")
+    assert place.here(*baseline, "--config", str(earlier.folder / "scenarios.yml")) == 3
     assert place.stages()["performance_comparison"] == "inconclusive"
     assert (place.output / "comparison.json").is_file()
     assert "### Against the baseline" in (place.output / "ci_summary.md").read_text()
@@ -220,21 +219,30 @@ def test_a_signal_cleans_up_and_is_told(moment: str, tmp_path: Path) -> None:
     assert case.get("name") == moment
 
 
-@pytest.mark.parametrize("with_guardian", [False, True], ids=["alone", "with the guardian"])
-def test_no_service_outlives_a_kill(with_guardian: bool, tmp_path: Path) -> None:
-    place = Place.at(tmp_path, duration=60)
-    with place.begin() as process:
-        until(place.is_serving, seconds=60)
-        guardians = [
-            found
-            for found in psutil.process_iter(["cmdline"])
-            if "chaoslab.guardian" in (line := " ".join(found.info["cmdline"] or ())) and str(tmp_path) in line
-        ]
-        assert len(guardians) == 1
-        if with_guardian:
-            guardians[0].kill()
-        process.kill()
-    until(lambda: not place.alive(), seconds=30)
+def test_no_service_outlives_a_kill(tmp_path: Path) -> None:
+    """By the guardian; by what is tethered to it; and where all three are killed by `chaoslab recover`."""
+
+    def kill(*others: str) -> None:
+        (folder := tmp_path / str(len(others))).mkdir()
+        place = Place.at(folder, duration=60)
+        with place.begin() as process:
+            until(place.is_serving, seconds=60)
+            process.send_signal(signal.SIGSTOP)  # so that nobody acts before all are gone
+            family = survivors(folder / "state")
+            for name in others:
+                (victim,) = (found for found in family if name in found.cmdline())
+                victim.kill()
+            process.kill()
+        if len(others) == 2:
+            assert place.is_serving()
+            subprocess.run([*CHAOSLAB, "recover"], env=place.environment, check=True, capture_output=True)
+            assert not place.alive()
+        until(lambda: not place.alive(), seconds=30)
+
+    cases: tuple[tuple[str, ...], ...] = ((), ("chaoslab.guardian",), ("chaoslab.guardian", "chaoslab.agent.tethered"))
+    with ThreadPoolExecutor(len(cases)) as pool:
+        for ended in [pool.submit(kill, *others) for others in cases]:
+            ended.result()
 
 
 def test_a_service_that_does_not_start_is_told_with_its_last_words(
@@ -320,6 +328,13 @@ def test_a_dry_run_starts_nothing_and_shows_all(tmp_path: Path, capfd: pytest.Ca
     assert "DRY RUN" in out
     assert not place.alive()
     assert not (place.folder / "tests.xml").exists()
+
+
+def test_a_dry_run_says_what_it_cannot_tell_before_the_service_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    nobody = ("ci", "--dry-run", "--target", "http://127.0.0.1:9", "--scenario", "Application Container Restart")
+    assert chaoslab(*nobody, "--start", "serve") == 0
+    assert "cannot be told before the service runs: " in capfd.readouterr().out
+    assert chaoslab(*nobody) == 4
 
 
 def test_stages_are_timed_and_those_that_never_began_are_skipped() -> None:

@@ -53,32 +53,23 @@ def sick() -> Iterator[str]:
         thread.join()
 
 
+NAMES = (
+    *("demo", "run", "report", "validate", "compare", "baseline", "plan", "trends", "watch", "batch", "export", "ci"),
+    *("import", "scenarios", "trust", "doctor", "recover"),
+)
+
+
 def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert chaoslab("--help") == 0
     text = capsys.readouterr().out
-    commands = ("demo", "run", "report", "validate", "plan", "trends", "scenarios", "doctor", "recover", "trust")
-    commands += ("watch", "batch")
-    for name in commands:
+    for name in NAMES:
         assert f"  {name} " in text
     assert "130, 143, 129" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
     "command",
-    [
-        "demo",
-        "run",
-        "report",
-        "validate",
-        "plan",
-        "trends",
-        "scenarios",
-        "doctor",
-        "recover",
-        "trust",
-        "watch",
-        "batch",
-    ],
+    NAMES,
 )
 def test_every_command_has_help_and_verbose(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert chaoslab(command, "--help") == 0

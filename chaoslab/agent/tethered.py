@@ -29,12 +29,14 @@ class _Orphaned(Exception):
     """The parent is gone."""
 
 
-def _orphan(signum: int, frame: FrameType | None) -> None:
-    raise _Orphaned
-
-
 def _bear(signum: int, frame: FrameType | None) -> None:
     """Stay: the command, in the same session, is told as well, and its end is ours. A handler is not inherited."""
+
+
+def _orphan(signum: int, frame: FrameType | None) -> None:
+    # A parent of several threads dies thread by thread, and the kernel tells each time.
+    signal.signal(signum, _bear)
+    raise _Orphaned
 
 
 def run(command: str) -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +14,8 @@ from chaoslab.cli import printable, say, verbose_option
 from chaoslab.cli.baseline import folder_option
 from chaoslab.cli.experiment import announce_privacy, campaign_options, new_folder, perform, request_of, show_rehearsal
 from chaoslab.cli.export import require_folder, write
-from chaoslab.errors import ChaoslabError, NotReverted
+from chaoslab.cli.github import Speak, add_to_step, quiet_runner
+from chaoslab.errors import ChaoslabError, NotDelivered, NotReverted
 from chaoslab.redaction import redact
 from chaoslab.stages import Stage, Stages
 
@@ -31,9 +30,6 @@ DEFAULT_SUITE: Final = "smoke_test"
 PIPELINE: Final = "pipeline.json"
 SUMMARY: Final = "ci_summary.md"
 SERVICE_LOG: Final = "service.log"
-_ON_GITHUB: Final = "GITHUB_ACTIONS"
-_STEP_SUMMARY: Final = "GITHUB_STEP_SUMMARY"
-_STEP_SUMMARY_BYTES: Final = 1 << 20
 _OUTCOMES: Final[dict[str, Any]] = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
 _ANSWERS: Final[dict[str, Any]] = {"better": "passed", "same": "passed", "worse": "failed"}
 
@@ -82,7 +78,7 @@ class _Pipeline:
 
     def run(self) -> int:
         """Run the stages, tell what became of them, and return the exit code; what stopped them goes first."""
-        with _quiet_runner() as speak:
+        with quiet_runner() as speak:
             try:
                 self._work()
             except ChaoslabError as error:
@@ -119,7 +115,7 @@ class _Pipeline:
             raise click.UsageError(f"--{given[0]} goes with --start, the command that starts the service")
         if not options["suites"] and not options["names"] and options["intensity"] is None:
             options["suites"] = (DEFAULT_SUITE,)
-        if options["junit"] is not None:
+        if options["junit"] is not None and options["junit"].parent != options["output"]:
             require_folder(options["junit"], "--junit")
         if options["output"] is not None:
             require_empty(options["output"])
@@ -132,9 +128,17 @@ class _Pipeline:
     def _rehearse(self, request: Request) -> None:
         from chaoslab import experiment
 
-        if self.options["start"]:
-            click.echo(f"would start: {printable(redact(self.options['start']))}")
-        show_rehearsal(experiment.prepare(request), self.options["output"])
+        start = self.options["start"]
+        if start:
+            click.echo(f"would start: {printable(redact(start))}")
+        try:
+            prepared = experiment.prepare(request)
+        except NotDelivered as refusal:
+            if not start:
+                raise
+            click.echo(f"cannot be told before the service runs: {printable(str(refusal))}")
+        else:
+            show_rehearsal(prepared, self.options["output"])
 
     def _act(self, request: Request, deployment: Deployment | None) -> None:
         from chaoslab import experiment
@@ -147,7 +151,7 @@ class _Pipeline:
                 if self.service is None:
                     note.outcome = "skipped"
             with self.stages.stage("chaos_injection") as note:
-                self._inject(prepared, session)
+                note.detail = self._inject(prepared, session)
                 if self.stop is not None:
                     note.outcome, note.detail = _ended(self.stop), str(self.stop)
             with self.stages.stage("resilience_validation") as note:
@@ -187,13 +191,15 @@ class _Pipeline:
             grace=options["grace"],
         )
 
-    def _inject(self, prepared: Prepared, session: Session) -> None:
+    def _inject(self, prepared: Prepared, session: Session) -> str:
         from chaoslab import experiment
+        from chaoslab.wording import plural
 
         folder = self.options["output"] or new_folder(self.options["suites"])
         experiment.begin(prepared, folder, session)
         self.folder = folder
         self.stop = perform(prepared, folder, session)
+        return f"{plural(len(prepared.plan.runs), 'run')} of {plural(len(prepared.faults), 'scenario')}"
 
     def _judge(self) -> tuple[Any, str]:
         from chaoslab import report
@@ -230,7 +236,8 @@ class _Pipeline:
             if self.folder is not None and log:
                 with suppress(ChaoslabError):
                     write(self.folder / SERVICE_LOG, redact(log))
-        return "everything was reverted" if ended is None else f"the service had ended by itself, with {ended}"
+        reverted = "everything was reverted"
+        return reverted if ended is None else f"{reverted}; what started the service had ended before, with {ended}"
 
     def _page(self) -> str:
         """Render the page, unless somebody wants to be gone; return where it is."""
@@ -246,7 +253,7 @@ class _Pipeline:
             return ""
         return f"{report.write_page(self.folder)}"
 
-    def _summarise(self, speak: Callable[[Iterable[str]], None]) -> None:
+    def _summarise(self, speak: Speak) -> None:
         try:
             with self.stages.stage("summary") as note:
                 note.detail = self._page()
@@ -255,7 +262,7 @@ class _Pipeline:
         finally:
             self._tell_all(speak)
 
-    def _tell_all(self, speak: Callable[[Iterable[str]], None]) -> None:
+    def _tell_all(self, speak: Speak) -> None:
         """Write what became of each stage to all places that want it; one that cannot be written stops no other."""
         from chaoslab.export import junit, pipeline
 
@@ -269,7 +276,7 @@ class _Pipeline:
             self._record(stages)
         if self.options["junit"] is not None and self.options["junit"].parent.is_dir() and not self.options["dry_run"]:
             self._try(self.options["junit"], tests)
-        _add_to_step(text)
+        add_to_step(text)
         speak(pipeline.workflow_commands(stages, self.analysis))
         _print(stages)
         if self.folder is not None:
@@ -332,33 +339,3 @@ def _print(stages: tuple[Stage, ...]) -> None:
         detail = printable(redact(stage.detail.partition("\n")[0]))
         table.add_row(stage.name, f"{MARKS[stage.outcome]} {stage.outcome}", f"{stage.seconds:.1f} s", Text(detail))
     console().print(table)
-
-
-def _add_to_step(summary: str) -> None:
-    """Add the summary to that of the step, on GitHub, as far as there is room."""
-    if not (place := os.environ.get(_STEP_SUMMARY)):
-        return
-    try:
-        with Path(place).open("ab") as file:
-            file.write(summary.encode()[: max(0, _STEP_SUMMARY_BYTES - file.tell())])
-    except OSError as error:
-        say(f"the step's summary {place} cannot be written: {error.strerror}")
-
-
-@contextmanager
-def _quiet_runner() -> Iterator[Callable[[Iterable[str]], None]]:
-    """Keep GitHub's runner from obeying what services say; what is given speaks to it, where there is one."""
-    if os.environ.get(_ON_GITHUB) != "true":
-        yield lambda commands: None
-        return
-    word = secrets.token_hex(16)
-    click.echo(f"::stop-commands::{word}")
-
-    def speak(commands: Iterable[str]) -> None:
-        for line in (f"::{word}::", *commands, f"::stop-commands::{word}"):
-            click.echo(line)
-
-    try:
-        yield speak
-    finally:
-        click.echo(f"::{word}::")
