@@ -4,6 +4,7 @@
     ├── UsageError                    2   an option or a name that cannot be used
     │   ├── ScenarioFileError         2   a scenario file that cannot be read: file, line, what is accepted
     │   └── CampaignFolderError       2   a campaign folder that cannot be read or written
+    ├── PushFailed                    2   metrics could not be pushed to a gateway; what was written stays
     ├── Inconclusive                  3   nothing could be concluded, for a reason that is named
     ├── NotDelivered                  4   a fault could not be delivered
     ├── Aborted                       5   an abort condition stopped the campaign; everything was reverted
@@ -41,6 +42,10 @@ class ScenarioFileError(UsageError):
 
 class CampaignFolderError(UsageError):
     """A campaign folder that cannot be read or written."""
+
+
+class PushFailed(ChaoslabError):
+    """A Pushgateway cannot be reached, or did not take the metrics."""
 
 
 class Inconclusive(ChaoslabError):
