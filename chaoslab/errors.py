@@ -5,6 +5,7 @@
     │   ├── ScenarioFileError         2   a scenario file that cannot be read: file, line, what is accepted
     │   └── CampaignFolderError       2   a campaign folder that cannot be read or written
     │       └── DryRun                2   one in which nothing was injected; carries what was planned
+    ├── PushFailed                    2   metrics could not be pushed to a gateway; what was written stays
     ├── Inconclusive                  3   nothing could be concluded, for a reason that is named
     ├── NotDelivered                  4   a fault could not be delivered
     ├── Aborted                       5   an abort condition stopped the campaign; everything was reverted
@@ -55,6 +56,10 @@ class DryRun(CampaignFolderError):
     def __init__(self, message: str, meta: Mapping[str, Any]) -> None:
         super().__init__(message)
         self.meta = meta
+
+
+class PushFailed(ChaoslabError):
+    """A Pushgateway cannot be reached, or did not take the metrics."""
 
 
 class Inconclusive(ChaoslabError):

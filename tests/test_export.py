@@ -48,6 +48,7 @@ def test_every_name_of_the_specification_is_exposed(failing: Analysis) -> None:
         "chaos_availability_percent",
         "chaos_latency_degradation_ms",
         "chaos_recovery_time_seconds",
+        "chaos_downtime_seconds",
     }
     assert names == {
         *(f"{name}{side}" for name in estimates for side in ("", "_ci_low", "_ci_high")),
@@ -56,6 +57,7 @@ def test_every_name_of_the_specification_is_exposed(failing: Analysis) -> None:
         "chaos_scenarios_total",
         "chaos_scenarios_successful",
         "chaos_scenarios_failed",
+        "chaos_campaign_finished_timestamp_seconds",
     }
 
 
@@ -68,8 +70,12 @@ def test_an_estimate_stands_beside_its_interval(failing: Analysis) -> None:
 def test_what_was_not_measured_is_nan(tmp_path: Path) -> None:
     run = make_run(state=RunState.NOT_STEADY, steady=False, reason="error rate 12 %")
     found = samples(analysed(tmp_path, [run]))
-    measured = [value for (name, _), value in found.items() if not name.startswith(("chaos_scenarios", "chaos_slo_v"))]
-    assert len(measured) == 16
+    measured = [
+        value
+        for (name, _), value in found.items()
+        if not name.startswith(("chaos_scenarios", "chaos_slo_v", "chaos_campaign"))
+    ]
+    assert len(measured) == 19
     assert all(math.isnan(value) for value in measured)
     assert (found["chaos_scenarios_total", ""], found["chaos_scenarios_failed", ""]) == (1, 0)
 
@@ -80,6 +86,13 @@ def test_violations_are_counted(failing: Analysis) -> None:
     assert found["chaos_slo_violations_count", "Light CPU Stress"] == len(failed) > 0
     assert found["chaos_slo_passed", "Light CPU Stress"] == 0
     assert found["chaos_scenarios_failed", ""] == 1
+
+
+@pytest.mark.parametrize("moment", [None, "", "noon"])
+def test_a_campaign_that_did_not_end_ended_at_no_time(tmp_path: Path, moment: str | None) -> None:
+    name = "chaos_campaign_finished_timestamp_seconds"
+    assert samples(analysed(tmp_path / "ended", outages()))[name, ""] == 1_714_565_400
+    assert math.isnan(samples(analysed(tmp_path / "not", outages(), finished_at=moment))[name, ""])
 
 
 def test_samples_are_labelled_by_scenario_type_and_intensity(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from chaoslab.cli import print_json, verbose_option
+from chaoslab.cli import print_json, say, verbose_option
+from chaoslab.cli.pushing import gateway_of, push_options
 from chaoslab.errors import UsageError, recognised
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ FILES: Final = {"prometheus": "chaos_metrics.prom", "junit": "junit.xml", "csv":
     "--output",
     type=click.Path(path_type=Path),
     help="File, or a folder that is there; several formats take the file's name, each with its suffix. "
-    "Standard output by default.",
+    "Standard output by default; with --push, the campaign's folder.",
 )
 @click.option(
     "--inconclusive",
@@ -43,13 +44,15 @@ FILES: Final = {"prometheus": "chaos_metrics.prom", "junit": "junit.xml", "csv":
     metavar="DOCUMENT",
     help="Print the JSON Schema of a document: chaos_results.json, resilience_validation.json.",
 )
+@push_options
 @verbose_option
 def export(
-    folder: Path | None, formats: str, output: Path | None, inconclusive: Any, document: str | None, **_: Any
+    folder: Path | None, formats: str, output: Path | None, inconclusive: Any, document: str | None, **options: Any
 ) -> None:
     """Write the results of the campaign in FOLDER for other programs: Prometheus text, JUnit XML, CSV.
 
-    Everything is made before anything is written, and each file is written in one piece.
+    Everything is made before anything is written, and each file is written in one piece. --push pushes the metrics to a
+    Pushgateway once the files are there; a push that fails is an error, and leaves them.
     """
     if document is not None:
         from chaoslab.export import schemas
@@ -61,11 +64,15 @@ def export(
     chosen = recognised([name.strip() for name in formats.split(",") if name.strip()], FILES, "format")
     if not chosen:
         raise UsageError(f"--format names no format; accepted: {', '.join(FILES)}, separated by commas")
-    places = _places(chosen, output)
+    gateway = gateway_of(options)
+    if gateway is not None and "prometheus" not in chosen:
+        raise UsageError(f"--push needs the format prometheus; --format names {', '.join(chosen)}")
     from chaoslab.analysis import analyse
     from chaoslab.store import Campaign
 
-    analysis = analyse(Campaign.open(folder))
+    campaign = Campaign.open(folder)
+    places = _places(chosen, folder if gateway is not None and output is None else output)
+    analysis = analyse(campaign)
     texts = {name: _RENDERERS[name](analysis, inconclusive) for name in chosen}
     if not places:
         click.echo("".join(texts.values()), nl=False)
@@ -73,6 +80,11 @@ def export(
     for name, path in places.items():
         write(path, texts[name])
         click.echo(f"{name}: {path}")
+    if gateway is not None:
+        from chaoslab.export import prometheus, pushgateway
+
+        pushgateway.push(prometheus.registry_of(analysis), gateway, tell=say)
+        click.echo(f"pushed to {gateway.url}, job {gateway.job}")
 
 
 def _places(formats: tuple[str, ...], output: Path | None) -> Mapping[str, Path]:
