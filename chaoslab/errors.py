@@ -3,7 +3,8 @@
     ChaoslabError                     2
     ├── UsageError                    2   an option or a name that cannot be used
     │   ├── ScenarioFileError         2   a scenario file that cannot be read: file, line, what is accepted
-    │   └── CampaignFolderError       2   a campaign folder that cannot be read or written
+    │   ├── CampaignFolderError       2   a campaign folder that cannot be read or written
+    │   └── RecordingError            2   a foreign recording that cannot be read: file, line, what is accepted
     ├── Inconclusive                  3   nothing could be concluded, for a reason that is named
     ├── NotDelivered                  4   a fault could not be delivered
     ├── Aborted                       5   an abort condition stopped the campaign; everything was reverted
@@ -41,6 +42,10 @@ class ScenarioFileError(UsageError):
 
 class CampaignFolderError(UsageError):
     """A campaign folder that cannot be read or written."""
+
+
+class RecordingError(UsageError):
+    """A recording of another tool that cannot be read."""
 
 
 class Inconclusive(ChaoslabError):

@@ -21,7 +21,7 @@ FLOORS = {
     | {"campaign_file", "drift", "changepoints", "charts"},
     3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"}
     | {"comparison", "forest", "design", "trends", "budget"},
-    4: {"study", "progress", "description", "experiment", "resume", "report", "export", "baselines"},
+    4: {"study", "progress", "description", "experiment", "resume", "report", "export", "baselines"} | {"foreign"},
     5: {"cli", "demo", "__main__"},
 }
 ANALYSIS = {"metrics", "drift", "plots", "verdict", "analysis", "study", "report", "export"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import keyword
 import signal
 import sys
 import traceback
@@ -33,6 +34,7 @@ _COMMANDS: Final = {
     "baseline": "chaoslab.cli.baseline",
     "plan": "chaoslab.cli.planning",
     "trends": "chaoslab.cli.trends",
+    "import": "chaoslab.cli.importing",
 }
 _SUMMARIES: Final = {
     "demo": "Break the embedded shop, measure it and open the report.",
@@ -43,6 +45,7 @@ _SUMMARIES: Final = {
     "baseline": "Keep campaigns as baselines.",
     "plan": "Say how many repeats the next campaign needs.",
     "trends": "Show what became of a service from campaign to campaign.",
+    "import": "Turn recordings of other tools into a campaign.",
     "scenarios": "List, check or describe scenario files.",
     "trust": "Let a scenario file run the commands that it names, as it is now.",
     "doctor": "Say what can be injected on this machine, and what is missing.",
@@ -66,7 +69,8 @@ class _Program(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
