@@ -23,7 +23,7 @@ _COMPUTING = (
     *("analysis", "baselines", "budget", "changepoints", "comparability", "compare_command", "comparison", "design"),
     *("docs", "drift", "effects", "environment", "export", "floors", "forest", "hostile_words", "intervals", "journal"),
     *("metrics", "plan", "plots", "public_surface", "redacted_messages", "redaction", "scenario", "store", "study"),
-    *("trends", "verdict", "campaign_folders", "scenario_files"),
+    *("trends", "verdict", "campaign_folders", "scenario_files", "import"),
 )
 
 

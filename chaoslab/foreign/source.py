@@ -53,13 +53,14 @@ def describe(path: Path) -> dict[str, Any]:
     """Return name, size and SHA-256 of the file at `path`.
 
     Raises:
-        RecordingError: it cannot be read, is no file, or is empty.
+        RecordingError: it cannot be read, or is no file.
     """
     with reading(path), _plain(path) as file:
-        size = path.stat().st_size
-        if not size:
-            raise RecordingError(f"{path}: is empty; accepted: a recording with at least one probe")
-        return {"name": path.name, "bytes": size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {
+            "name": path.name,
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }
 
 
 @contextmanager
@@ -73,16 +74,21 @@ def reading(path: Path) -> Iterator[None]:
         raise RecordingError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
+@contextmanager
+def open_bytes(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
     """Open the file at `path`, unpacked if it is compressed with gzip.
 
     Raises:
         OSError, RecordingError: as within `reading`.
     """
-    file = _plain(path)
-    packed = file.read(len(_GZIP)) == _GZIP
-    file.seek(0)
-    return gzip.open(file) if packed else file
+    with _plain(path) as file:
+        packed = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        if not packed:
+            yield file
+            return
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield unpacked
 
 
 def _plain(path: Path) -> io.BufferedReader:
@@ -92,9 +98,16 @@ def _plain(path: Path) -> io.BufferedReader:
 
 
 def beginning(path: Path) -> bytes:
-    """Return the first bytes of the file, without blanks before them."""
+    """Return the first bytes of the file, without blanks before them.
+
+    Raises:
+        RecordingError: the file cannot be read, or is empty.
+    """
     with reading(path), open_bytes(path) as file:
-        return file.read(64 * 1024).removeprefix(b"\xef\xbb\xbf").lstrip()
+        start = file.read(64 * 1024).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not start:
+        raise RecordingError(f"{path}: is empty; accepted: a recording with at least one probe")
+    return start
 
 
 def lines(path: Path, *, ended: bool = False) -> Iterator[tuple[Place, str]]:
