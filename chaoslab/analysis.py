@@ -31,6 +31,9 @@ NEVER_STARTED: Final = "never_started"
 REPEATED: Final = "repeated"
 _BEYOND_PER_RUN: Final = 0.15
 """How many independent latencies beyond the quantile a run needs for each run; found by the coverage study."""
+_BURSTS: Final = 1.0
+"""Seconds over which the requests of a load generator may come together: its users start as one, and wait as one."""
+_UNJUDGED: Final = "no dose was measured in an imported recording, so nothing shows that a fault was delivered"
 _UNITS: Final = {"percent": "%", "seconds": "s", "ms": "ms"}
 _LATENCIES: Final = tuple(
     f"{prefix}_{phase}_{name}_ms"
@@ -315,17 +318,33 @@ def _scenario(campaign: Campaign, entry: Mapping[str, Any], slos: Sequence[Slo])
         doses=tuple(dose for run in started for dose in run.doses),
         estimates=estimates,
         verdicts=tuple(
-            judge(name, slo, estimates[slo.metric], nothing_to_see=_nothing_to_see(slo, measured)) for slo in slos
+            _withheld(
+                campaign.meta, judge(name, slo, estimates[slo.metric], nothing_to_see=_nothing_to_see(slo, measured))
+            )
+            for slo in slos
         ),
         reason=reason,
     )
+
+
+def _is_imported(meta: Mapping[str, Any]) -> bool:
+    return meta.get("imported") is not None
+
+
+def _withheld(meta: Mapping[str, Any], verdict: Verdict) -> Verdict:
+    """Return the verdict, inconclusive for an imported recording: its probes were seen, and its fault was not."""
+    if not _is_imported(meta) or verdict.estimate.n == 0:
+        return verdict
+    reason = f"{_UNJUDGED}; of the probes alone: {verdict.reason}"
+    return replace(verdict, outcome="inconclusive", reason=reason, repeats_needed=None)
 
 
 def _measured(campaign: Campaign, run: Run, *, control: bool) -> RunMetrics | Excluded:
     def excluded(reason: str, state: str = run.state) -> Excluded:
         return Excluded(scenario=run.scenario, repeat=run.repeat, state=str(state), reason=reason)
 
-    problem = metrics.unusable(run, control=control)
+    imported = _is_imported(campaign.meta)
+    problem = metrics.unusable(run, control=control, imported=imported)
     again = _repetition(campaign.meta, run)
     if again is not None:
         return excluded(f"{problem}; repeated as #{again}", REPEATED)
@@ -338,6 +357,7 @@ def _measured(campaign: Campaign, run: Run, *, control: bool) -> RunMetrics | Ex
         campaign.resources_of(run),
         required=_required(campaign.meta),
         probe=_probe(campaign.meta),
+        bursts=_BURSTS if imported else 0.0,
     )
     if found.requests == 0:
         return excluded("no probe was sent during the injection")

@@ -95,6 +95,14 @@ class Machine(_Part):
     memory_bytes: _Number | None = None
 
 
+class Imported(_Part):
+    """Where a recording of another tool came from; `warnings` are sentences that a reader must know."""
+
+    format: str
+    tool: str
+    warnings: list[str] = []
+
+
 class CampaignFile(_Part):
     """The whole file."""
 
@@ -127,6 +135,7 @@ class CampaignFile(_Part):
     command_line: str | None = None
     notes: dict[str, Any] = {}
     resumed_at: list[str] = []
+    imported: Imported | None = None
 
     @model_validator(mode="after")
     def _names_what_it_plans(self) -> Self:

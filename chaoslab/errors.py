@@ -3,8 +3,9 @@
     ChaoslabError                     2
     ├── UsageError                    2   an option or a name that cannot be used
     │   ├── ScenarioFileError         2   a scenario file that cannot be read: file, line, what is accepted
-    │   └── CampaignFolderError       2   a campaign folder that cannot be read or written
-    │       └── DryRun                2   one in which nothing was injected; carries what was planned
+    │   ├── CampaignFolderError       2   a campaign folder that cannot be read or written
+    │   │   └── DryRun                2   one in which nothing was injected; carries what was planned
+    │   └── RecordingError            2   a foreign recording that cannot be read: file, line, what is accepted
     ├── PushFailed                    2   metrics could not be pushed to a gateway; what was written stays
     ├── Inconclusive                  3   nothing could be concluded, for a reason that is named
     ├── NotDelivered                  4   a fault could not be delivered
@@ -56,6 +57,10 @@ class DryRun(CampaignFolderError):
     def __init__(self, message: str, meta: Mapping[str, Any]) -> None:
         super().__init__(message)
         self.meta = meta
+
+
+class RecordingError(UsageError):
+    """A recording of another tool that cannot be read."""
 
 
 class PushFailed(ChaoslabError):

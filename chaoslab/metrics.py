@@ -143,18 +143,18 @@ class RunMetrics:
         return 100 * self.up_seconds / self.window_seconds
 
 
-def unusable(run: Run, *, control: bool) -> str:
+def unusable(run: Run, *, control: bool, imported: bool = False) -> str:
     """Return why `run` must not be analysed, or an empty string.
 
     A run counts if it completed, began in steady state and, unless it is a control, delivered every dose it
-    measured, of which there must be one.
+    measured, of which there must be one. An imported one has none: what its probes saw is measured, and not judged.
     """
     if run.state is not RunState.COMPLETED:
         named = str(run.state).replace("_", " ")
         return f"{named}: {run.reason}" if run.reason else named
     if not run.steady:
         return "no steady state before the injection"
-    if control:
+    if control or imported:
         return ""
     if not run.doses:
         return "no dose was measured: nothing shows that the fault was delivered"
@@ -163,7 +163,13 @@ def unusable(run: Run, *, control: bool) -> str:
 
 
 def measure(
-    run: Run, probes: pd.DataFrame, resources: pd.DataFrame, *, required: int = 3, probe: str = HEALTH
+    run: Run,
+    probes: pd.DataFrame,
+    resources: pd.DataFrame,
+    *,
+    required: int = 3,
+    probe: str = HEALTH,
+    bursts: float = 0.0,
 ) -> RunMetrics:
     """Return what `probes` and `resources` say about `run`.
 
@@ -173,6 +179,7 @@ def measure(
         resources: its rows, as `store.Campaign.resources_of` gives them.
         required: consecutive good probes that confirm a recovery.
         probe: name of the probe that is the service's measure; others are not looked at.
+        bursts: seconds over which probes may come together with none between; 0 where they come evenly.
 
     Raises:
         CampaignFolderError: rows that cannot be: missing or mistyped columns, duplicates, a clock that goes
@@ -201,7 +208,7 @@ def measure(
         health_check_failures=int((~seen.good & (seen.phase >= PHASES.index("injection"))).sum()),
         window_seconds=(reverted - injected) / 1e6,
         down_seconds=down_seconds(seen.scheduled, seen.completed, seen.good, window_us=(injected, reverted)),
-        watched=_watched(mine["scheduled_us"].to_numpy(dtype=np.int64), injected, reverted),
+        watched=_watched(mine["scheduled_us"].to_numpy(dtype=np.int64), injected, reverted, bursts * 1e6),
         outages=found,
         mttr=_mean_outage(found),
         longest_outage=_longest(found),
@@ -512,14 +519,17 @@ def _span(start_us: int, end_us: int, seen_before: Ints) -> Span:
     )
 
 
-def _watched(scheduled: Ints, start_us: int, end_us: int) -> float:
-    """Return the share of the window that lies in no gap of the schedule; a gap is five usual intervals long."""
+def _watched(scheduled: Ints, start_us: int, end_us: int, bursts_us: float = 0.0) -> float:
+    """Return the share of the window that lies in no gap of the schedule; a gap is five usual intervals long.
+
+    The usual interval is the median one, and at least `bursts_us`: of probes in bursts, the median lies within one.
+    """
     within = scheduled[(scheduled >= start_us) & (scheduled < end_us)]
     if not len(within):
         return 0.0
     gaps = np.diff(np.concatenate(([start_us], within, [end_us])))
     usual = float(np.median(np.diff(scheduled))) if len(scheduled) > 1 else float(end_us - start_us)
-    return 1.0 - float(gaps[gaps > _GAP_FACTOR * usual].sum()) / (end_us - start_us)
+    return 1.0 - float(gaps[gaps > _GAP_FACTOR * max(usual, bursts_us)].sum()) / (end_us - start_us)
 
 
 def _latencies(series: Mapping[str, NDArray[np.float64]]) -> dict[str, float | None]:

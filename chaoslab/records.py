@@ -128,6 +128,7 @@ class RunState(StrEnum):
     NOT_STEADY = "not_steady"  # the target was not healthy before injection: nothing was injected
     NOT_DELIVERED = "not_delivered"  # the fault did not take effect, or not by the dose that was asked
     ABORTED = "aborted"
+    OBSERVED = "observed"  # imported, and nobody said when the fault acted, or single probes were not recorded
     BROKEN = "broken"  # the run ended without its last event: the tool was killed
 
 

@@ -358,6 +358,8 @@ def _point(campaign: Campaign, estimate: Estimate) -> Point:
 
 def _measures(reference: Mapping[str, Any], other: Mapping[str, Any], scenario: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield what must be alike: its name, and its value in either campaign."""
+    imported = [(meta.get("imported") or {}).get("format") for meta in (reference, other)]
+    yield "the format imported from", imported[0], imported[1]
     yield "the schema version", reference.get("schema_version"), other.get("schema_version")
     here, there = _targets(reference, other)
     yield "the target", here, there

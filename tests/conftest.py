@@ -22,8 +22,8 @@ COMPUTES = "computes"
 _COMPUTING = (
     *("analysis", "baselines", "budget", "campaign_folders", "changepoints", "comparability"),
     *("compare_command", "comparison", "design", "display", "docs", "drift", "effects", "environment"),
-    *("export", "export_formats", "floors", "forest", "gallery", "hostile_words", "intervals", "journal"),
-    *("metrics", "parameters", "plan", "plots", "public_surface", "redacted_messages", "redaction"),
+    *("export", "export_formats", "floors", "forest", "gallery", "hostile_words", "import", "intervals"),
+    *("journal", "metrics", "parameters", "plan", "plots", "public_surface", "redacted_messages", "redaction"),
     *("reference", "report_in_browser", "scenario", "scenario_files", "store", "study", "trends", "verdict"),
 )
 

@@ -23,7 +23,8 @@ FLOORS = {
     | {"campaign_file", "drift", "changepoints", "charts"},
     3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"}
     | {"comparison", "forest", "design", "trends", "budget", "live"},
-    4: {"study", "progress", "description", "experiment", "resume", "deployment", "report", "export", "baselines"},
+    4: {"study", "progress", "description", "experiment", "resume", "deployment", "report", "export", "baselines"}
+    | {"foreign"},
     5: {"cli", "demo", "batch", "__main__"},
 }
 ANALYSIS = {"metrics", "drift", "plots", "verdict", "analysis", "study", "report", "export"}

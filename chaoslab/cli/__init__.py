@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import keyword
 import signal
 import sys
 import traceback
@@ -37,6 +38,7 @@ _COMMANDS: Final = {
     "batch": "chaoslab.cli.batch",
     "export": "chaoslab.cli.export",
     "ci": "chaoslab.cli.ci",
+    "import": "chaoslab.cli.importing",
 }
 _SUMMARIES: Final = {
     "demo": "Break the embedded shop, measure it and open the report.",
@@ -51,6 +53,7 @@ _SUMMARIES: Final = {
     "batch": "Execute a matrix of notebooks and parameters.",
     "ci": "Start, break, judge, compare and clean up: a campaign as a pipeline runs it.",
     "export": "Write results for other programs: Prometheus, JUnit, CSV, JSON Schemas.",
+    "import": "Turn recordings of other tools into a campaign.",
     "scenarios": "List, check or describe scenario files.",
     "trust": "Let a scenario file run the commands that it names, as it is now.",
     "doctor": "Say what can be injected on this machine, and what is missing.",
@@ -74,7 +77,8 @@ class _Program(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

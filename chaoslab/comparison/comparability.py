@@ -18,6 +18,7 @@ _NOT_THE_FAULT: Final = ("expected_impact", "recovery_time_expected")
 _MEASUREMENT: Final = {
     ("schema_version",): "schema version",
     ("required_health_checks",): "required health checks",
+    ("imported", "format"): "format that was imported",
     ("probe", "name"): "probe",
     ("probe", "rate_hz"): "probe rate (per second)",
     ("probe", "timeout_seconds"): "probe time-out (s)",
@@ -81,6 +82,8 @@ def marks(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str
         if meta.get("status", "finished") != "finished":
             status = str(meta["status"]).replace("_", " ")
             found.append(f"The {name} did not finish ({status}): only its usable runs are compared.")
+        if meta.get("imported"):
+            found.append(f"The {name} is imported: nothing shows which fault was delivered in it, or how much of it.")
     return [f"{mark[:1].upper()}{mark[1:]}" for mark in found]
 
 

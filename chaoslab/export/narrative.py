@@ -106,6 +106,7 @@ def problems(analysis: Analysis) -> list[Problem]:
     elif status != "finished":
         reason = str(analysis.campaign.get("reason", "")).rstrip(".")
         found.append(Problem(text=f"The campaign did not run to its end ({status.replace('_', ' ')}): {reason}."))
+    found += [Problem(text=text) for text in (analysis.campaign.get("imported") or {}).get("warnings", ())]
     found += [
         Problem(text=f"{result.name}: no run counts, so nothing is concluded: {result.reason.rstrip('.')}.")
         for result in analysis.scenarios
