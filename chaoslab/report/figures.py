@@ -46,7 +46,10 @@ def timeline(
     spans = fault_spans(runs)
     strip = [0.22 * len(spans) + 0.1] if spans else []
     heights = [3.0, *strip, *[0.95] * len(below)]
-    figure = plots.figure(height=sum(heights) + 0.15 * len(runs))
+    height = sum(heights) + 0.15 * len(runs) + 0.8
+    # Fixed margins: time axes are as wide in every scenario, and nothing has to be drawn twice to find them.
+    figure = plots.row_figure(height, left=0.95, right=2.4 if spans else 0.8)
+    figure.subplots_adjust(bottom=0.5 / height, hspace=0.12)
     axes = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
     if spans:
         plots.faults(spans, ax=axes.pop(1)).set_xlabel("")
