@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -81,13 +82,27 @@ def wanted(request: pytest.FixtureRequest, fixture: str) -> bool:
 
 @pytest.fixture
 def need() -> Callable[[str, str], None]:
-    """Skip a test when a program is missing, saying what installs it; with CHAOSLAB_REQUIRE_ALL=1 that is a failure."""
+    """What skips a test when a program is missing: `require`."""
+    return require
 
-    def need(program: str, install: str) -> None:
-        if shutil.which(program) is None:
-            missing(f"{program} is missing: {install}")
 
-    return need
+@pytest.fixture
+def certificate(need: Callable[[str, str], None], tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 that nobody vouches for, with its key; the certificate alone is in FILE.crt."""
+    need("openssl", "install the package openssl")
+    file = tmp_path / "certificate.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*argv, "-keyout", str(file), "-out", str(file) + ".crt"], check=True, capture_output=True)
+    with file.open("a") as both:
+        both.write(Path(f"{file}.crt").read_text())
+    return file
+
+
+def require(program: str, install: str) -> None:
+    """Skip when a program is missing, saying what installs it; with CHAOSLAB_REQUIRE_ALL=1 that is a failure."""
+    if shutil.which(program) is None:
+        missing(f"{program} is missing: {install}")
 
 
 def missing(reason: str) -> None:

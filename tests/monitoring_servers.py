@@ -1,6 +1,6 @@
 """Debian's own Prometheus and Pushgateway, each on a free port of loopback with a folder of its own.
 
-with pushgateway(folder) as gateway, prometheus(folder, gateway.port) as server:
+with pushgateway(folder) as gateway, prometheus(folder, configuration) as server:
     server.query("chaos_slo_passed")
 """
 
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 PATIENCE = 30.0
 USER, PASSWORD = "chaos", "correct-horse-9"
@@ -97,7 +97,17 @@ def prometheus(folder: Path, configuration: dict[str, Any]) -> Iterator[Server]:
     port, file = free_port(), folder / "prometheus.yml"
     file.write_text(json.dumps(configuration))
     argv = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}"]
-    argv += [f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.no-lockfile"]
+    argv += [f"--web.listen-address=127.0.0.1:{port}"]
+    with _running(argv, folder, Server(port)) as server:
+        yield server
+
+
+@contextmanager
+def node_exporter(folder: Path, collected: Path) -> Iterator[Server]:
+    """A node exporter that collects text files, and nothing else."""
+    port = free_port()
+    argv = ["prometheus-node-exporter", "--collector.disable-defaults", "--collector.textfile"]
+    argv += [f"--collector.textfile.directory={collected}", f"--web.listen-address=127.0.0.1:{port}"]
     with _running(argv, folder, Server(port)) as server:
         yield server
 
@@ -124,6 +134,8 @@ def _ready(server: Server) -> bool:
             with socket.create_connection(("127.0.0.1", server.port), 1):
                 return True
         urllib.request.urlopen(f"{server.url}/-/ready", timeout=1).close()
+    except HTTPError as error:
+        return error.code == 404  # an exporter is ready when it answers
     except (URLError, OSError, ssl.SSLError):
         return False
     return True

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -195,18 +195,6 @@ def test_what_counts_as_a_success_can_be_said(service: Service, tmp_path: Path) 
     url = service.url("/status/404")
     summary, _ = probed(tmp_path, url, 4, rate_hz=50.0, success=Success(statuses=frozenset({404})))
     assert summary.failures == 0
-
-
-@pytest.fixture
-def certificate(need: Callable[[str, str], None], tmp_path: Path) -> Path:
-    need("openssl", "install the package openssl")
-    file = tmp_path / "certificate.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
-    subprocess.run([*argv, "-keyout", str(file), "-out", str(file) + ".crt"], check=True, capture_output=True)
-    with file.open("a") as both:
-        both.write(Path(f"{file}.crt").read_text())
-    return file
 
 
 def test_a_certificate_that_nobody_vouches_for_is_a_failure_of_tls(certificate: Path, tmp_path: Path) -> None:

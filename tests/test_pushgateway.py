@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import socket
-import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -42,18 +41,6 @@ def gateway(need: Callable[[str, str], None], tmp_path: Path) -> Iterator[Server
     need("prometheus-pushgateway", "install the package prometheus-pushgateway")
     with pushgateway(tmp_path) as server:
         yield server
-
-
-@pytest.fixture
-def certificate(need: Callable[[str, str], None], tmp_path: Path) -> Path:
-    need("openssl", "install the package openssl")
-    file = tmp_path / "certificate.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
-    subprocess.run([*argv, "-keyout", str(file), "-out", str(file) + ".crt"], check=True, capture_output=True)
-    with file.open("a") as both:
-        both.write(Path(f"{file}.crt").read_text())
-    return file
 
 
 def samples(text: str) -> Samples:
