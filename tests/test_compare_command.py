@@ -109,6 +109,8 @@ def test_the_notebook_says_what_the_command_says_and_its_page_needs_nothing_else
     page = notebooks.as_page(executed, title="Comparison")
     found = compare(Campaign.open(place / "before"), Campaign.open(place / "worse"))
     assert found.headline() in page
+    told = notebooks.outcome(executed)
+    assert told == {"outcome": "worse", "says": found.headline(), "exit_code": 0, "strict_exit_code": 1}
     assert "MTTR 10 %" in page
     assert "✕ worse" in page
     assert "http-equiv" not in page

@@ -164,6 +164,23 @@ def test_the_terminal_draws_a_column_a_second_and_marks_failures(under_way: Unde
     assert "× a probe failed" in strip
 
 
+def test_in_a_terminal_all_of_it_is_drawn_until_the_campaign_is_over(under_way: UnderWay) -> None:
+    under_way.grow(16.0)
+    store.update(under_way.folder, target="[bold]shop[/bold]")
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100, color_system=None)
+    watcher = threading.Thread(target=terminal.follow, args=(Reader(under_way.folder), console))
+    watcher.start()
+    until(lambda: "recovery" in out.getvalue(), seconds=10)
+    store.update(under_way.folder, status="stopped", reason="the service suffers")
+    watcher.join(timeout=10)
+    assert not watcher.is_alive()
+    drawn = out.getvalue()
+    for words in ("[bold]shop[/bold]", "injection", "p95", "Control (no fault), repeat 1: completed"):
+        assert words in drawn
+    assert "stopped, 1 of 2 runs: the service suffers" in drawn
+
+
 def test_watching_says_each_phase_once_and_ends_with_the_campaign(under_way: UnderWay) -> None:
     under_way.grow(1.0)
     out = io.StringIO()

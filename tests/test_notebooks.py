@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.test_survival import injecting, ours
 
 STRESS = "Light CPU Stress"
 CONTROL = "Control (no fault)"
+REPORT = {"notebook": "03_resilience_report.ipynb"}
 SCALE = 0.3  # long enough to be interrupted in
 
 
@@ -260,42 +262,62 @@ def test_a_signal_ends_a_batch_reverted_with_its_own_code(service: str, tmp_path
     assert not leftovers()
 
 
-MEETS = """
-import pathlib, time
-pathlib.Path(f"{me}.here").touch()
-until = time.monotonic() + 30
-met = False
-while not (met := pathlib.Path(f"{other}.here").exists()) and time.monotonic() < until and me != "own":
-    time.sleep(0.05)
-pathlib.Path(f"{me}.met").write_text(str(met))
+STAND_IN = """
+import json, pathlib, sys, time
+order, result = map(pathlib.Path, sys.argv[1:])
+given = json.loads(order.read_text())
+place, name, awaited, code = pathlib.Path(given["cwd"]), *given["parameters"]["latency_axis"].split()
+(place / f"{name}.here").touch()
+until = time.monotonic() + 60
+while not (place / f"{awaited}.here").exists() and time.monotonic() < until and awaited != "nobody":
+    time.sleep(0.02)
+says = " ".join(sorted(file.stem for file in place.glob("*.here")))
+(place / f"{name}.here").unlink() if awaited == "nobody" else None
+result.write_text(json.dumps({"exit_code": int(code), "strict_exit_code": int(code), "says": says}))
 """
 
 
-def test_what_only_reads_runs_side_by_side_and_what_injects_runs_alone(tmp_path: Path) -> None:
-    """Each reader waits for the other; the one that may inject sees neither of them."""
-    declaration = nbformat.v4.new_code_cell('me: str = ""  # its name\nother: str = ""  # whom it looks for')
-    declaration.metadata["tags"] = ["parameters"]
-    for injects in (True, False):
-        written = nbformat.v4.new_notebook(cells=[declaration, nbformat.v4.new_code_cell(MEETS)])
-        written.metadata["chaoslab"] = {"injects": injects}
-        nbformat.write(written, tmp_path / f"{'injects' if injects else 'reads'}.ipynb")
-    entries = [
-        {"notebook": "injects.ipynb", "parameters": {"me": "own", "other": "a"}},
-        {"notebook": "reads.ipynb", "parameters": {"me": "a", "other": "b"}},
-        {"notebook": "reads.ipynb", "parameters": {"me": "b", "other": "a"}},
+def stand_ins(folder: Path, *jobs: tuple[bool, str]) -> list[Result]:
+    """Execute jobs by a small program: each injects or not, has a name, waits for another one, ends with a code."""
+    known = load(write(folder, {"notebooks": [REPORT]}))[0]
+    made = [
+        replace(known, number=number, injects=injects, parameters={"latency_axis": words})
+        for number, (injects, words) in enumerate(jobs, 1)
     ]
-    results = execute(load(write(tmp_path, {"notebooks": entries})), tmp_path / "out", cwd=tmp_path, parallel=2)
-    assert [result.error for result in results] == ["", "", ""]
-    assert [(tmp_path / f"{name}.met").read_text() for name in ("own", "a", "b")] == ["False", "True", "True"]
+    command = [sys.executable, "-c", STAND_IN]
+    return execute(made, folder / "out", cwd=folder, parallel=2, command=command)
+
+
+def test_what_only_reads_runs_side_by_side_and_what_injects_runs_alone(tmp_path: Path) -> None:
+    """Each reader waits for the other; those that inject see nobody but themselves."""
+    results = stand_ins(
+        tmp_path, (True, "x nobody 0"), (True, "y nobody 0"), (False, "a b 0"), (False, "b a 0"), (False, "c a 0")
+    )
+    assert [result.error for result in results] == [""] * 5
+    assert [result.says for result in results[:2]] == ["x", "y"]
+    assert all("a b" in result.says for result in results[2:])
+
+
+def test_after_something_that_could_not_be_reverted_nothing_more_is_injected(tmp_path: Path) -> None:
+    results = stand_ins(
+        tmp_path, (True, "x nobody 6"), (True, "y nobody 0"), (False, "a nobody 0"), (True, "z nobody 0")
+    )
+    assert [result.executed for result in results] == [True, False, True, False]
+    assert "something is still broken" in results[1].error
+    assert exit_code(results, strict=False) == 6
+    assert "2 not executed" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_process_that_dies_is_a_failure_with_its_last_words(tmp_path: Path) -> None:
+    (result,) = stand_ins(tmp_path, (False, "too few"))
+    assert result.exit_code == 2
+    assert "its process ended with 1: ValueError: not enough values to unpack" in result.error
 
 
 def write(folder: Path, document: object) -> Path:
     file = folder / "b.yml"
     file.write_text(json.dumps(document))
     return file
-
-
-REPORT = {"notebook": "03_resilience_report.ipynb"}
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from chaoslab.journal import leftovers
 
 Report = Callable[[Job, Result], None]
 
+_COMMAND: Final = (sys.executable, "-P", "-m", "chaoslab.batch.job")
 _TICK: Final = 0.1
 _ENDING_SECONDS: Final = 90.0
 _REVERTING_SECONDS: Final = 60.0
@@ -32,7 +33,13 @@ _BROKEN: Final = 6
 
 
 def execute(
-    jobs: Sequence[Job], folder: Path, *, cwd: Path, parallel: int = 2, report: Report = lambda _job, _result: None
+    jobs: Sequence[Job],
+    folder: Path,
+    *,
+    cwd: Path,
+    parallel: int = 2,
+    report: Report = lambda _job, _result: None,
+    command: Sequence[str] = _COMMAND,
 ) -> list[Result]:
     """Execute `jobs` in the folder `cwd`; notebooks, pages, `index.html` and `batch.json` go to `folder`.
 
@@ -40,6 +47,7 @@ def execute(
         folder: new or empty.
         parallel: how many that inject nothing may run at once.
         report: called with each job that is over.
+        command: what executes one job; takes an order and the place of its result, both JSON files.
 
     Raises:
         UsageError: `folder` cannot be written, or holds something.
@@ -59,7 +67,10 @@ def execute(
                         _refused(neighbours)
                         if injects and broken
                         else _side_by_side(
-                            neighbours, folder, cwd, Path(scratch), 1 if injects else parallel, interrupts
+                            neighbours,
+                            _Room(folder, cwd, Path(scratch), command),
+                            1 if injects else parallel,
+                            interrupts,
                         )
                     ):
                         results[job.number] = result
@@ -95,6 +106,16 @@ def _write(jobs: Sequence[Job], results: Sequence[Result], folder: Path) -> None
 
 
 @dataclass(frozen=True, slots=True)
+class _Room:
+    """Where jobs are executed, and by what."""
+
+    folder: Path
+    cwd: Path
+    scratch: Path
+    command: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _UnderWay:
     job: Job
     process: subprocess.Popen[bytes]
@@ -110,9 +131,7 @@ class _UnderWay:
             return Result(exit_code=2, strict_exit_code=2, error=reason)
 
 
-def _side_by_side(
-    jobs: Iterator[Job], folder: Path, cwd: Path, scratch: Path, most: int, interrupts: Interrupts
-) -> Iterator[tuple[Job, Result]]:
+def _side_by_side(jobs: Iterator[Job], room: _Room, most: int, interrupts: Interrupts) -> Iterator[tuple[Job, Result]]:
     """Execute jobs, at most so many at once, and yield each that is over; those that are not are ended on the way out.
 
     After a job of a stage that injects has left something broken, the rest of the stage is not executed.
@@ -127,7 +146,7 @@ def _side_by_side(
                 if job.injects and broken:
                     yield from _refused(iter([job]))
                 else:
-                    under_way.append(_start(job, folder, cwd, scratch))
+                    under_way.append(_start(job, room))
             for one in [one for one in under_way if one.process.poll() is not None]:
                 under_way.remove(one)
                 result = one.outcome()
@@ -136,20 +155,20 @@ def _side_by_side(
             time.sleep(_TICK)
 
 
-def _start(job: Job, folder: Path, cwd: Path, scratch: Path) -> _UnderWay:
-    order, result, log = (scratch / f"{job.slug}.{kind}" for kind in ("order", "result", "log"))
+def _start(job: Job, room: _Room) -> _UnderWay:
+    order, result, log = (room.scratch / f"{job.slug}.{kind}" for kind in ("order", "result", "log"))
     document = {
         "notebook": str(job.notebook.resolve()),
-        "stem": str(folder.resolve() / job.slug),
+        "stem": str(room.folder.resolve() / job.slug),
         "parameters": dict(job.parameters),
-        "cwd": str(cwd.resolve()),
+        "cwd": str(room.cwd.resolve()),
         "title": f"{job.notebook.stem} · {job.words()}",
     }
     store.write_json(order, document)
     with log.open("wb") as output:
         # A session of its own: what ^C in a terminal means is for us to decide, once.
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "chaoslab.batch.job", str(order), str(result)],
+            [*room.command, str(order), str(result)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
