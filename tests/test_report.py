@@ -392,6 +392,12 @@ def test_a_table_without_rows_is_an_empty_figure(tmp_path: Path, lacking: str) -
     assert ("no probe was sent during the injection" in text) == (lacking == "probes")
 
 
+def test_a_report_needs_no_scenario_file(tmp_path: Path) -> None:
+    runs = [make_run(repeat=n, seed=n) for n in (1, 2, 3)]
+    campaign = make_campaign(tmp_path / "campaign", runs, configuration={"file": "gone.yml", "sha256": "0" * 64})
+    assert "gone.yml" in sections_of(campaign)
+
+
 def test_a_scenario_that_the_plan_does_not_know_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(CampaignFolderError, match="Light CPU Stress"):
         analyse(make_campaign(tmp_path / "campaign", [make_run()], scenarios=[]))

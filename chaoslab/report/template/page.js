@@ -48,7 +48,7 @@ class Timeline {
     this.build(figure);
     this.show();
     this.cursor.hidden = true;
-    this.said.textContent = "Point at the figure or move the slider to read it off; drag across it to zoom.";
+    this.said.textContent = "Point at the figure or move the slider to read it off; drag across it with a mouse to zoom.";
   }
 
   build(figure) {
