@@ -13,8 +13,9 @@ import pytest
 
 from chaoslab.analysis import Analysis, analyse
 from chaoslab.export import csv as tables
-from chaoslab.export import junit, schemas
+from chaoslab.export import junit, pipeline, schemas
 from chaoslab.records import RunState
+from chaoslab.stages import Stage
 from chaoslab.store import Campaign
 from tests.campaigns import make_campaign, make_dose, make_run
 from tests.test_cli import chaoslab
@@ -22,6 +23,10 @@ from tests.test_cli import chaoslab
 HOSTILE = "=cmd|' /C calc'!A0 ]]> <b>\"&\x00\x1b\ud7ff\ufffe\U0001f4a5 password=hunter2-hunter2"
 UNDELIVERED = "Medium CPU Stress"
 BROKEN = "Heavy CPU Stress"
+STAGES = (
+    Stage(name="setup", outcome="passed", seconds=0.5),
+    Stage(name="deploy_service", outcome="failed", seconds=1.5, detail="it ended with 7"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +175,33 @@ def test_no_campaign_is_said_and_no_file_is_made(tmp_path: Path, capsys: pytest.
     assert chaoslab("export", str(tmp_path), "--format", "csv", "--output", str(tmp_path / "x.csv")) == 2
     assert "Missing argument 'FOLDER'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_summary_of_a_pipeline_shows_verdicts_and_stages_and_no_secret(analysis: Analysis) -> None:
+    text = pipeline.summary(STAGES, analysis, folder="campaigns/ci")
+    assert text.startswith("<!-- chaoslab -->\n\n## Resilience\n\n**Failed.**")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(analysis.verdicts) + 2 + len(STAGES)
+    assert "| deploy\\_service | ✕ failed | 1.5 s | it ended with 7 |" in rows
+    assert "hunter2" not in text
+    assert "<b>" not in text.replace("\\<b\\>", "")
+
+
+def test_annotations_are_one_line_each_ten_of_a_kind_and_told_by_what_they_are(analysis: Analysis) -> None:
+    found = list(pipeline.workflow_commands(STAGES, analysis))
+    assert found[0] == "::error title=deploy_service::it ended with 7"
+    for kind in ("error", "warning"):
+        assert 0 < sum(line.startswith(f"::{kind} title=") for line in found) <= 10
+    assert found[-1].startswith("::warning title=chaoslab::")
+    assert found[-1].endswith(" more are in the summary")
+    assert not any("\n" in line or "hunter2" in line for line in found)
+    assert sum("=cmd|" in line for line in found) > 0
+
+
+def test_a_stage_that_failed_is_an_error_also_where_nothing_was_measured() -> None:
+    root = ElementTree.fromstring(junit.render(None, troubles=[("deploy_service", "it ended with 7\x00")]))
+    assert (root.get("tests"), root.get("errors")) == ("1", "1")
+    error = root.find(".//testcase[@name='deploy_service']/error")
+    assert error is not None
+    assert error.get("message") == "it ended with 7\ufffd"
+    assert "**" not in pipeline.summary(STAGES)

@@ -108,6 +108,15 @@ class Runner:
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
+    def choose(self, **contexts: str) -> dict[str, str]:
+        """Run the step that chooses what the others do; return its outputs."""
+        before, self._contexts = self._contexts, dict(contexts)
+        (step,) = (step for step in self._workflow["jobs"]["setup"]["steps"] if step.get("id") == "choose")
+        ended = self._step(step)
+        found, self._contexts = self._contexts, before
+        assert ended.returncode == 0, ended.stderr
+        return {name.rpartition(".")[2]: value for name, value in found.items() if name not in contexts}
+
     def run(self, name: str) -> list[subprocess.CompletedProcess[str]]:
         """Run a job's shell steps in order, all but the installation."""
         job = self._workflow["jobs"][name]
@@ -151,6 +160,7 @@ class Runner:
 
 CONTEXTS = {
     "github.event_name": "pull_request",
+    "inputs.intensity": "infrastructure_test",  # its doses are delivered however busy the machine is
     "github.repository": "us/shop",
     "github.event.pull_request.number": "7",
     "vars.CHAOS_REPEATS": "1",
@@ -166,6 +176,31 @@ def runner(tmp_path_factory: pytest.TempPathFactory, workflow: dict[str, Any]) -
     text = json.dumps(workflow).replace("18080", str(port))
     yield Runner(folder, json.loads(text), CONTEXTS)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("contexts", "suite", "gate"),
+    [
+        ({"github.event_name": "pull_request"}, "smoke_test", "--fail-on-violation"),
+        ({"github.event_name": "schedule"}, "standard_test", "--fail-on-violation"),
+        ({"inputs.intensity": "stress_test", "inputs.fail_on_violation": "false"}, "stress_test", ""),
+        ({"inputs.intensity": "smoke_test", "inputs.fail_on_violation": "true"}, "smoke_test", "--fail-on-violation"),
+    ],
+)
+def test_what_started_the_workflow_chooses_the_suite(
+    contexts: dict[str, str], suite: str, gate: str, runner: Runner
+) -> None:
+    chosen = runner.choose(**contexts)
+    assert (chosen["suite"], chosen["gate"]) == (suite, gate)
+    assert chosen["start"].startswith("chaoslab demo --serve --port ")
+
+
+def test_a_service_that_runs_already_is_not_started(runner: Runner) -> None:
+    usual = {"vars.CHAOS_TARGET": "https://y.example", "vars.CHAOS_START": "serve y"}
+    chosen = runner.choose(**usual, **{"inputs.target_url": "https://x.example"})
+    assert (chosen["target"], chosen["start"]) == ("https://x.example", "")
+    chosen = runner.choose(**usual)
+    assert (chosen["target"], chosen["start"]) == ("https://y.example", "serve y")
 
 
 @pytest.mark.timeout(400)

@@ -241,16 +241,13 @@ class _Pipeline:
 
     def _page(self) -> str:
         """Render the page, unless somebody wants to be gone; return where it is."""
-        from chaoslab import report
         from chaoslab.errors import Interrupted
 
-        if (
-            self.folder is None
-            or self.analysis is None
-            or isinstance(self.stop, Interrupted)
-            or not self.options["page"]
-        ):
+        unwanted = isinstance(self.stop, Interrupted) or not self.options["page"]
+        if self.folder is None or self.analysis is None or unwanted:
             return ""
+        from chaoslab import report
+
         return f"{report.write_page(self.folder)}"
 
     def _summarise(self, speak: Speak) -> None:
