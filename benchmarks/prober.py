@@ -9,8 +9,8 @@ wrk is left out: it has no rate. aiohttp is used in its documented way, one sess
 both give up sending after twice the time.
 
 Outages: nginx is frozen, or killed and started again, for about a second; the outage that the prober's rows tell is
-compared with the time for which nginx was gone. Errors are estimated - true, in ms; a kill ends when a connection
-opens.
+compared with the time for which nginx was gone. Errors are estimated - true, in ms; a kill ends when a request
+is answered.
 """
 
 from __future__ import annotations
@@ -123,13 +123,21 @@ class Nginx:
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        """Start it, and return when it takes connections."""
+        """Start it, and return when it answers: it takes connections some milliseconds before it reads them."""
         self.process = subprocess.Popen(["nginx", "-c", str(self._file)], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
-        while socket.socket().connect_ex(("127.0.0.1", self.port)) != 0:
+        while not self._answers():
             if time.monotonic() > deadline:
                 raise SystemExit("nginx does not start")
             time.sleep(0.0005)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as asking:
+                asking.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+                return bool(asking.recv(1))
+        except OSError:
+            return False
 
     def freeze(self, seconds: float) -> None:
         self.process.send_signal(signal.SIGSTOP)
