@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chaoslab.analysis import Analysis, analyse
 from chaoslab.export import markdown, narrative, prometheus
-from chaoslab.records import RunState
+from chaoslab.records import ErrorKind, RunState
 from tests.campaigns import RunRows, make_campaign, make_dose, make_run
 
 HOSTILE = 'CPU | <b>"x"</b> [a](http://b) `c`\n# d \U0001f4a5 \\'
@@ -139,6 +140,18 @@ def test_what_could_not_be_undone_comes_first_with_its_command(tmp_path: Path) -
     text = markdown.render(analysed(tmp_path, runs))
     assert text.index("Still broken") < text.index("## Verdicts")
     assert "```sh\nnft delete table inet `chaos`\n```" in text
+
+
+def test_a_prober_that_was_late_or_short_of_connections_is_named(tmp_path: Path) -> None:
+    late, short = make_run(repeat=1), make_run(repeat=2, down=[(6.0, 7.0)], error=ErrorKind.UNSENT)
+    lags = [93_000 if 6_000_000 < at < 7_000_000 else 50 for at in late.probes["scheduled_us"]]
+    late = replace(late, probes={**late.probes, "sent_us": lags, "latency_us": [lag + 5000 for lag in lags]})
+
+    said = [problem.text for problem in narrative.problems(analysed(tmp_path, [late, short, make_run(repeat=3)]))]
+
+    [told] = [text for text in said if "the prober itself was late in repeat 1: up to " in text]
+    assert "% of a phase's probes left more than 10 ms after their instant (at worst 93 ms)" in told
+    assert any("10 probes never left" in text and "in repeat 2" in text for text in said)
 
 
 def test_a_run_that_does_not_count_is_named_with_its_reason(tmp_path: Path) -> None:

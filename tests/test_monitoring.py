@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import chaoslab as chaoslab_package
 from chaoslab import experiment
 from chaoslab.analysis import analyse
 from chaoslab.errors import ScenarioFileError, UsageError
@@ -170,3 +172,10 @@ def test_a_dry_run_shows_them_without_secrets(
     assert "probe orders: POST http://***@127.0.0.1:1/status/503, 10/s poisson" in shown
     assert "probe script: sh -c 'exit 3', 4/s constant" in shown
     assert "t0psecret" not in shown
+
+
+def test_the_example_of_the_page_is_accepted() -> None:
+    page = (Path(chaoslab_package.__file__).parents[1] / "docs" / "probing.md").read_text()
+    [example] = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    kinds = {probe.type for probe in parse(CONTROL + example).monitoring.probes}
+    assert kinds == {"http", "tcp", "postgres", "command"}

@@ -53,9 +53,8 @@ def timeline(
     axes = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
     if spans:
         plots.faults(spans, ax=axes.pop(1)).set_xlabel("")
-    name = (campaign.meta.get("probe") or {}).get("name", "health")
     probes = [
-        plots.Series(run=run, rows=_answerable(campaign.probes_of(run), name), outages=outages.get(run.repeat, ()))
+        plots.Series(run=run, rows=judged(campaign.probes_of(run), campaign), outages=outages.get(run.repeat, ()))
         for run in runs
     ]
     limits = limits or plots.latency_limits(series.rows for series in probes)
@@ -116,9 +115,11 @@ def _timeline_caption(result: ScenarioResult, count: int) -> str:
     return f"{result.name}: latency of probes and load of the host, {which}."
 
 
-def _answerable(probes: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the probes that the analysis counts: those of the measure, without any that the prober never sent."""
-    return probes[(probes["probe"] == name) & (probes["error"] != ErrorKind.UNSENT)]
+def judged(probes: pd.DataFrame, campaign: Campaign) -> pd.DataFrame:
+    """Return the probes that the analysis counts: the health check's, without any that the prober never sent."""
+    name = (campaign.meta.get("probe") or {}).get("name", "health")
+    found: pd.DataFrame = probes[(probes["probe"] == name) & (probes["error"] != ErrorKind.UNSENT)]
+    return found
 
 
 def objectives(result: ScenarioResult, limits: dict[str, plots.Limits]) -> plots.Picture:

@@ -74,7 +74,7 @@ def doses(analysis: Analysis) -> Section:
 
 def scenarios(analysis: Analysis, campaign: Campaign, *, scale: plots.Scale = "log") -> Section:
     """Return a section for each scenario: what happened, its timeline, its estimates against the objectives."""
-    latencies = plots.latency_limits([campaign.probes])
+    latencies = plots.latency_limits([figures.judged(campaign.probes, campaign)])
     limits = figures.objective_limits(analysis)
     drawn = [
         (
