@@ -149,10 +149,11 @@ def test_a_password_and_a_certificate_let_in_and_nothing_else_does(
 
 
 class Scripted(BaseHTTPRequestHandler):
-    """Answers with the next status of its server's script; the last one stays."""
+    """Keeps what it is sent, and answers with the next status of its server's script; the last one stays."""
 
     def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.taken.append((self.path, dict(self.headers), body))  # type: ignore[attr-defined]
         script = self.server.script  # type: ignore[attr-defined]
         status = script.pop(0) if len(script) > 1 else script[0]
         body = f"text format parsing error\n\x1b[31m {self.headers['Authorization']} {'x' * 5000}".encode()
@@ -161,14 +162,19 @@ class Scripted(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_POST(self) -> None:
+        self.do_PUT()
+
     def log_message(self, *_: object) -> None:
         pass
 
 
 @contextmanager
-def answering(*script: int) -> Iterator[str]:
+def answering(*script: int, taken: list[tuple[str, dict[str, str], bytes]] | None = None) -> Iterator[str]:
+    """A server that answers with the statuses of `script`; what it was sent goes to `taken`."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Scripted) as server:
         server.script = list(script)  # type: ignore[attr-defined]
+        server.taken = [] if taken is None else taken  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -241,8 +247,8 @@ def test_a_redirect_is_not_followed(folder: Path, tmp_path: Path, capsys: pytest
         (["--push"], "--push without --pushgateway-url; accepted: a URL such as"),
         (["--pushgateway-url", "http://x"], "--pushgateway-url without --push"),
         (["--grouping", "a=b"], "--grouping without --push"),
-        (["--push", "--pushgateway-url", "pushgateway:9091"], "accepted: a URL such as http://pushgateway:9091"),
-        (["--push", "--pushgateway-url", "http://x:y"], "accepted: a URL such as"),
+        (["--push", "--pushgateway-url", "pushgateway:9091"], "accepted: http or https, a host"),
+        (["--push", "--pushgateway-url", "http://x:y"], "accepted: http or https, a host"),
         (["--push", "--pushgateway-url", "http://me:hunter2-x@x"], "accepted: one without user, password"),
         (["--grouping", "environment"], "accepted: NAME=VALUE"),
         (["--grouping", "a=b", "--grouping", "a=c"], "'a' is given twice: 'b' and 'c'"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from chaoslab.cli import print_json, say, verbose_option
-from chaoslab.cli.pushing import gateway_of, push_options
+from chaoslab.cli.pushing import gateway_of, push_options, trace_receiver_of
 from chaoslab.errors import UsageError, recognised
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ FILES: Final = {"prometheus": "chaos_metrics.prom", "junit": "junit.xml", "csv":
     "--output",
     type=click.Path(path_type=Path),
     help="File, or a folder that is there; several formats take the file's name, each with its suffix. "
-    "Standard output by default; with --push, the campaign's folder.",
+    "Standard output by default; with --push, the campaign's folder; with --otlp-endpoint alone, none.",
 )
 @click.option(
     "--inconclusive",
@@ -67,6 +67,7 @@ def export(
     gateway = gateway_of(options)
     if gateway is not None and "prometheus" not in chosen:
         raise UsageError(f"--push needs the format prometheus; --format names {', '.join(chosen)}")
+    receiver = trace_receiver_of(options)
     from chaoslab.analysis import analyse
     from chaoslab.store import Campaign
 
@@ -74,9 +75,8 @@ def export(
     places = _places(chosen, folder if gateway is not None and output is None else output)
     analysis = analyse(campaign)
     texts = {name: _RENDERERS[name](analysis, inconclusive) for name in chosen}
-    if not places:
+    if not places and receiver is None:
         click.echo("".join(texts.values()), nl=False)
-        return
     for name, path in places.items():
         write(path, texts[name])
         click.echo(f"{name}: {path}")
@@ -85,6 +85,11 @@ def export(
 
         pushgateway.push(prometheus.registry_of(analysis), gateway, tell=say)
         click.echo(f"pushed to {gateway.url}, job {gateway.job}")
+    if receiver is not None:
+        from chaoslab.export import traces
+
+        count = traces.send(campaign, receiver, tell=say)
+        click.echo(f"sent to {receiver.url}, {count} spans")
 
 
 def _places(formats: tuple[str, ...], output: Path | None) -> Mapping[str, Path]:

@@ -1,4 +1,4 @@
-"""The options of a push to a Prometheus Pushgateway."""
+"""The options of what `chaoslab export` sends: metrics to a Prometheus Pushgateway, a trace to a receiver of OTLP."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from chaoslab.errors import UsageError
 
 if TYPE_CHECKING:
     from chaoslab.export.pushgateway import Gateway
+    from chaoslab.export.sending import Receiver
 
 _OPTIONS = (
     click.option("--push", is_flag=True, help="Push the Prometheus metrics to a Pushgateway."),
@@ -29,6 +30,12 @@ _OPTIONS = (
         "--pushgateway-password-file", type=click.Path(path_type=Path), help="Its first line is the password."
     ),
     click.option("--pushgateway-ca", type=click.Path(path_type=Path), help="Certificates (PEM) to trust instead."),
+    click.option(
+        "--otlp-endpoint",
+        metavar="URL",
+        help="Send the campaign as a trace by OTLP over HTTP (needs chaoslab[otel]); headers and certificates are "
+        "those of OTEL_EXPORTER_OTLP_HEADERS and OTEL_EXPORTER_OTLP_CERTIFICATE.",
+    ),
     click.option("--push-timeout", metavar="SECONDS", type=float, default=10.0, show_default=True),
     click.option("--push-retries", metavar="N", type=int, default=3, show_default=True),
 )
@@ -65,6 +72,19 @@ def gateway_of(options: dict[str, Any]) -> Gateway | None:
         timeout=options["push_timeout"],
         retries=options["push_retries"],
     )
+
+
+def trace_receiver_of(options: dict[str, Any]) -> Receiver | None:
+    """Return where the options ask to send a trace, checked; None without --otlp-endpoint.
+
+    Raises:
+        UsageError: an option that cannot be used, or the extra is not installed.
+    """
+    if options["otlp_endpoint"] is None:
+        return None
+    from chaoslab.export import traces
+
+    return traces.receiver(options["otlp_endpoint"], timeout=options["push_timeout"], retries=options["push_retries"])
 
 
 def _refuse_idle(options: dict[str, Any]) -> None:
