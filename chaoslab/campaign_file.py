@@ -100,6 +100,7 @@ class Imported(_Part):
 
     format: str
     tool: str
+    files: list[dict[str, Any]] = []
     warnings: list[str] = []
 
 

@@ -129,6 +129,8 @@ def _require_rest(campaign: store.Campaign) -> None:
 
 def _request(campaign: store.Campaign, target: str | None, config: Path | None) -> Request:
     meta = campaign.meta
+    if meta.get("imported"):
+        raise CampaignFolderError(f"{campaign.path} is imported: nothing of it was run here, so nothing can be resumed")
     missing = [name for name in _NEEDED if meta.get(name) is None]
     if missing:
         raise CampaignFolderError(

@@ -227,11 +227,23 @@ Metric = Literal[
 Severity = Literal["blocking", "warning"]
 
 
+class SeverityTargets(SloTargets):
+    """Thresholds of one severity; files of the older suite have the recovery's here without a block of its own."""
+
+    max_recovery_time_seconds: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _says_it_once(self) -> Self:
+        if None not in (self.max_recovery_time_seconds, self.recovery.max_recovery_time_seconds):
+            raise ValueError("max_recovery_time_seconds is given here and in recovery: accepted once")
+        return self
+
+
 class SloSeverity(_Model):
     """Thresholds by what missing them means: `blocking` fails, `warning` is only reported."""
 
-    blocking: SloTargets = SloTargets()
-    warning: SloTargets = SloTargets()
+    blocking: SeverityTargets = SeverityTargets()
+    warning: SeverityTargets = SeverityTargets()
 
 
 class Environment(_Model):
@@ -520,8 +532,8 @@ DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {
 
 
 def _thresholds(targets: SloTargets) -> dict[str, float]:
-    given = {**targets.model_dump(exclude={"recovery"}), **targets.recovery.model_dump()}
-    return {key: given[key] for key in _SLO_FIELDS if given.get(key) is not None}
+    given = [targets.model_dump(exclude={"recovery"}), targets.recovery.model_dump()]
+    return {key: part[key] for key in _SLO_FIELDS for part in given if part.get(key) is not None}
 
 
 def resolve_slos(file: ScenarioFile, environment: str | None = None) -> tuple[Slo, ...]:

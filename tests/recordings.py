@@ -1,4 +1,8 @@
-"""One recording, written as each tool writes it; the formats follow the tools' documentation."""
+"""One recording, written as each tool writes it: k6 and vegeta by their documentation, JMeter as 2.13 does.
+
+What lies in `tests/imports/` is by the tools themselves: JMeter 2.13, Locust 2.47, and Prometheus 2.42 with its
+blackbox exporter 0.23. The scenario file there has what those of the script suite have.
+"""
 
 from __future__ import annotations
 

@@ -142,6 +142,7 @@ def test_the_report_says_where_it_came_from_and_what_the_tool_hides(analysis: An
     text = markdown.render(analysis)
     assert "Imported from k6: no dose was measured" in text
     assert "coordinated omission" in text
+    assert "| Imported from | k6-json: 2.json (SHA-256 " in text
 
 
 def test_without_a_window_all_is_kept_and_nothing_is_estimated(tmp_path: Path) -> None:
@@ -192,6 +193,22 @@ def test_a_real_blackbox_series_is_read_scrape_by_scrape(tmp_path: Path) -> None
     assert campaign.meta["target"] == "http://127.0.0.1:18977"
 
 
+@pytest.mark.parametrize(
+    ("file", "window", "rows"),
+    [("jmeter.jtl", foreign.Window("3.0", "5.5"), 48), ("jmeter.xml", foreign.Window("4.8", "7.3"), 45)],
+)
+def test_a_real_jtl_shows_the_outage_that_there_was(
+    file: str, window: foreign.Window, rows: int, tmp_path: Path
+) -> None:
+    """JMeter 2.13, one user against a service that answered fourteen of its requests with 503."""
+    campaign = imported(tmp_path / "out", SAMPLES / file, windows=(window,))
+    [run] = analyse(campaign).scenarios[0].runs
+    assert (len(campaign.probes), run.failed, run.failures_by_kind) == (rows, 14, {"status": 14})
+    assert run.outages[0].seconds == pytest.approx(2.45, abs=0.1)
+    assert campaign.meta["imported"]["loop"] == "closed"
+    assert campaign.meta["target"] == "http://127.0.0.1:18977"
+
+
 def test_a_step_finer_than_the_scrapes_adds_no_probes(tmp_path: Path) -> None:
     fine = imported(tmp_path / "fine", SAMPLES / "prometheus_range.json")
     assert len(fine.probes) == 29
@@ -206,7 +223,7 @@ def test_success_and_duration_may_come_from_two_queries(tmp_path: Path) -> None:
 
 
 def test_a_real_locust_history_is_counted_and_no_probe_is_made_of_it(tmp_path: Path) -> None:
-    """Locust, two users against the same service: its totals are about one a second."""
+    """Locust 2.47, two users against the same service: its totals are about one a second."""
     campaign = imported(tmp_path / "out", SAMPLES / "locust_stats_history.csv", windows=(foreign.Window("4", "8"),))
     assert campaign.probes.empty
     [counted] = campaign.meta["imported"]["counted"]
@@ -354,6 +371,19 @@ def test_what_cannot_be_read_is_refused_with_its_place_and_nothing_is_left(case:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("format", WRITERS)
+def test_a_recording_that_is_cut_anywhere_is_refused_or_read_up_to_a_whole_line(format: str, tmp_path: Path) -> None:
+    found = hits(seconds=3, down=(1, 2))
+    whole = write(tmp_path / "whole", format, found).read_bytes()
+    for length in range(1, len(whole), len(whole) // 9):
+        file, out = tmp_path / "cut", tmp_path / f"out{length}"
+        file.write_bytes(whole[:length])
+        try:
+            assert len(imported(out, file).probes) <= len(found)
+        except RecordingError:
+            assert not out.exists()
+
+
 def unreadable(tmp_path: Path) -> dict[str, tuple[Path, str]]:
     (tmp_path / "folder").mkdir()
     (tmp_path / "latin").write_bytes("timeStamp,elapsed,success\n1,2,\xe9\n".encode("latin-1"))
@@ -446,6 +476,12 @@ def test_the_command_imports_and_validate_judges_nothing(
     assert (code, json.loads(said)["probes"]) == (0, 300)
     code, said, _ = ended("validate", out, "--fail-on-violation", "--json")
     assert (code, json.loads(said)["outcome"]) == (3, "inconclusive")
+
+
+def test_what_was_not_run_here_cannot_be_resumed(repeats: Campaign, ended: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, error = ended("run", "--resume", repeats.path)
+    assert code == 2
+    assert "is imported: nothing of it was run here" in error
 
 
 @pytest.mark.parametrize(

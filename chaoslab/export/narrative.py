@@ -429,8 +429,17 @@ def provenance(analysis: Analysis) -> list[tuple[str, str]]:
         "Host": _host(host),
         "Versions": ", ".join(f"{name} {version}" for name, version in sorted((meta.get("versions") or {}).items())),
         "Command line": meta.get("command_line"),
+        **_origin(meta.get("imported")),
     }
     return [(name, NOT_RECORDED if value in (None, "") else str(value)) for name, value in rows.items()]
+
+
+def _origin(imported: Mapping[str, Any] | None) -> dict[str, str]:
+    """Say which files of another tool a recording was imported from; nothing for one of our own."""
+    if not imported:
+        return {}
+    files = (f"{file.get('name')} (SHA-256 {file.get('sha256')})" for file in imported.get("files", ()))
+    return {"Imported from": f"{imported.get('format')}: {', '.join(files)}"}
 
 
 def _unseen(analysis: Analysis) -> str:

@@ -169,7 +169,7 @@ class _Job:
             "type": canonical(self.request.type) if self.request.type else (known.type if known else UNKNOWN),
             "intensity": known.intensity if known and not self.request.type else "",
             "duration": seconds,
-            "mechanism": "",
+            "mechanism": "not recorded",
         }
 
     def _known(self) -> Scenario | None:
@@ -408,7 +408,7 @@ def _import_claims(job: _Job) -> _Written:
             "type": canonical(claim.type),
             "intensity": claim.intensity,
             "duration": claim.duration,
-            "mechanism": "",
+            "mechanism": "not recorded",
         }
         scenarios.setdefault(claim.name, entry)
         order.append([claim.name, 1 + sum(name == claim.name for name, _ in order)])
