@@ -19,6 +19,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 COMPUTES = "computes"
 """Marker of tests that act on nothing but files of their own, and are not timed."""
+WAITS = "waits"
+"""Marker of tests of whole commands, which mostly wait, and do not mind if all takes longer."""
 
 _COMPUTING = (
     *("analysis", "baselines", "budget", "campaign_folders", "changepoints", "comparability"),
@@ -29,14 +31,20 @@ _COMPUTING = (
 )
 
 
+_WAITING = ("ci", "notebooks", "pipelines", "secrets")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{COMPUTES}: acts on nothing but files of its own, and is not timed")
+    config.addinivalue_line("markers", f"{WAITS}: runs whole commands, mostly waits, and is not timed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem.removeprefix("test_") in _COMPUTING:
-            item.add_marker(COMPUTES)
+        name = item.path.stem.removeprefix("test_")
+        for marker, names in ((COMPUTES, _COMPUTING), (WAITS, _WAITING)):
+            if name in names:
+                item.add_marker(marker)
 
 
 @pytest.fixture(autouse=True)
