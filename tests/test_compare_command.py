@@ -113,7 +113,8 @@ def test_the_notebook_says_what_the_command_says_and_its_page_needs_nothing_else
     assert told == {"outcome": "worse", "says": found.headline(), "exit_code": 0, "strict_exit_code": 1}
     assert "MTTR 10 %" in page
     assert "✕ worse" in page
-    assert "http-equiv" not in page
+    assert page.count("http-equiv") == page.count('http-equiv="Content-Security-Policy"') == 1
+    assert "script-src 'none';" in page
     assert "<script" not in page
 
 
