@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from chaoslab.cli.export import export
 from tests.campaigns import RunRows, make_campaign, make_run
 from tests.conftest import require
 from tests.monitoring_servers import Server, node_exporter, prometheus, pushgateway, until
@@ -230,3 +231,24 @@ def test_every_trend_is_shown_with_its_interval() -> None:
     for panel in (panel for panel in PANELS if panel["gridPos"]["y"] > top):
         names = [target["expr"].partition("{")[0] for target in panel["targets"]]
         assert names == [names[0], f"{names[0]}_ci_low", f"{names[0]}_ci_high"]
+
+
+# The page
+
+
+PAGE = (MONITORING.parent / "docs" / "monitoring.md").read_text()
+
+
+def test_the_page_of_monitoring_has_every_option_of_a_push() -> None:
+    options = {
+        option for parameter in export.params for option in parameter.opts if "push" in option or "job" in option
+    }
+    assert len(options) == 8
+    assert {name for name in options if f"`{name}" not in PAGE} == set()
+
+
+def test_the_page_of_monitoring_has_every_metric_and_every_alert() -> None:
+    rules = RULES / "alerting_rules.yml"
+    alerts = re.findall(r"- alert: (\w+)", rules.read_text())
+    metrics = re.findall(r'"(chaos_\w+)"', (MONITORING.parent / "chaoslab" / "export" / "prometheus.py").read_text())
+    assert {name for name in (*alerts, *metrics) if f"`{name}`" not in PAGE} == set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def test_equal_campaigns_are_one_trace_without_secrets(campaign: Campaign) -> No
 def test_a_receiver_gets_every_span_at_its_time(
     campaign: Campaign, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(HEADERS_VARIABLE, "x-api-key=correct-horse-9")
+    monkeypatch.setenv(HEADERS_VARIABLE, "x-api-key=correct-horse%2D9, x-other = 1,")
     taken: list[tuple[str, dict[str, str], bytes]] = []
     with answering(503, 200, taken=taken) as url:
         assert chaoslab("export", str(campaign.path), "--otlp-endpoint", url + "/") == 0
@@ -141,15 +141,19 @@ def test_a_receiver_that_is_down_is_named(campaign: Campaign, capsys: pytest.Cap
 
 
 def test_the_extra_is_named_where_it_is_missing(
-    tmp_path: Path, campaign: Campaign, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    campaign: Campaign, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name.startswith("opentelemetry"):
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     assert chaoslab("export", str(campaign.path), "--otlp-endpoint", "http://x") == 2
     assert "pip install 'chaoslab[otel]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("headers", ["hunter2-x", "a=b,my key=hunter2-x", "a=b,k=hunter2-x%0A", "a=b,k=hunter2-%C3%A9"])
+def test_a_bad_header_is_named_by_its_place_alone(
+    headers: str, campaign: Campaign, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HEADERS_VARIABLE, headers)
+    assert chaoslab("export", str(campaign.path), "--otlp-endpoint", "http://x") == 2
+    told = capsys.readouterr().err
+    assert f"header {headers.count(',') + 1} of {HEADERS_VARIABLE} is no header; accepted: NAME=VALUE" in told
+    assert "hunter2" not in told

@@ -7,12 +7,14 @@ from the campaign's own, so that a trace sent twice is one trace. Sending needs 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 from chaoslab.errors import CampaignFolderError, UsageError
 from chaoslab.export.sending import Receiver, Tell, deliver, request
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 HEADERS_VARIABLE: Final = "OTEL_EXPORTER_OTLP_HEADERS"
 CERTIFICATE_VARIABLE: Final = "OTEL_EXPORTER_OTLP_CERTIFICATE"
 
+_HEADER: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _LAST_NS: Final = 2**63 - 1
 _OF_RUN: Final = frozenset({Event.STEADY_STATE, Event.FAULT_OVER, Event.ABORTED})
 _OF_FAULT: Final = frozenset({Event.DONE, Event.VERIFIED, Event.NOT_DELIVERED, Event.UNDO})
@@ -139,10 +142,11 @@ def receiver(endpoint: str, *, timeout: float, retries: int) -> Receiver:
         UsageError: a value that cannot be used, or the extra is not installed.
     """
     try:
-        from opentelemetry.util.re import parse_env_headers
+        import opentelemetry.exporter.otlp.proto.common.trace_encoder
+        import opentelemetry.sdk.trace  # noqa: F401
     except ImportError as error:
         raise UsageError("traces need the extra otel: pip install 'chaoslab[otel]'") from error
-    headers = parse_env_headers(os.environ.get(HEADERS_VARIABLE, ""), liberal=True)
+    headers = _headers(os.environ.get(HEADERS_VARIABLE, ""))
     for value in headers.values():
         learn({"token": value})
     certificates = os.environ.get(CERTIFICATE_VARIABLE)
@@ -155,6 +159,24 @@ def receiver(endpoint: str, *, timeout: float, retries: int) -> Receiver:
         timeout=timeout,
         retries=retries,
     )
+
+
+def _headers(text: str) -> dict[str, str]:
+    """Return the headers of NAME=VALUE,NAME=VALUE, values as in a URL; OpenTelemetry's own parser logs what it refuses.
+
+    Raises:
+        UsageError: one of another form; it is named by its place, since it may be a secret.
+    """
+    found = {}
+    for place, pair in enumerate((part for part in text.split(",") if part.strip()), start=1):
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        value = unquote(value)
+        if not equals or not _HEADER.fullmatch(name) or not value.isascii() or not value.isprintable():
+            raise UsageError(
+                f"header {place} of {HEADERS_VARIABLE} is no header; accepted: NAME=VALUE,NAME=VALUE in ASCII"
+            )
+        found[name] = value
+    return found
 
 
 def send(campaign: Campaign, to: Receiver, *, tell: Tell = lambda _: None, pause: float = 0.5) -> int:
