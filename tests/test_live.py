@@ -95,6 +95,14 @@ def test_it_says_which_run_and_phase_is_under_way(under_way: UnderWay) -> None:
     assert [state for _, _, state in reader.look().ended] == ["completed"]
 
 
+def test_only_the_probe_that_the_service_is_judged_by_counts(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    make_campaign(folder, [make_run()], probe={"name": "other", "timeout_seconds": 2.0})
+    assert Reader(folder).look().by_phase()["probes"].tolist() == [0, 0, 0]
+    store.update(folder, probe={"name": "health", "timeout_seconds": 2.0})
+    assert Reader(folder).look().by_phase()["probes"].tolist() == [50, 100, 50]
+
+
 def test_parts_that_are_full_are_read_once(under_way: UnderWay, monkeypatch: pytest.MonkeyPatch) -> None:
     under_way.grow(8.0)
     reader = Reader(under_way.folder)
@@ -171,9 +179,9 @@ def test_in_a_terminal_all_of_it_is_drawn_until_the_campaign_is_over(under_way: 
     console = Console(file=out, force_terminal=True, width=100, color_system=None)
     watcher = threading.Thread(target=terminal.follow, args=(Reader(under_way.folder), console))
     watcher.start()
-    until(lambda: "recovery" in out.getvalue(), seconds=10)
+    until(lambda: "recovery" in out.getvalue(), seconds=40)
     store.update(under_way.folder, status="stopped", reason="the service suffers")
-    watcher.join(timeout=10)
+    watcher.join(timeout=40)
     assert not watcher.is_alive()
     drawn = out.getvalue()
     for words in ("[bold]shop[/bold]", "injection", "p95", "Control (no fault), repeat 1: completed"):
@@ -190,9 +198,9 @@ def test_watching_says_each_phase_once_and_ends_with_the_campaign(under_way: Und
     watcher.start()
     for seconds, word in ((8.0, "injection"), (16.0, "recovery")):
         under_way.grow(seconds)
-        until(lambda: word in out.getvalue(), seconds=10)  # noqa: B023 - called at once
+        until(lambda: word in out.getvalue(), seconds=40)  # noqa: B023 - called at once
     store.update(under_way.folder, status="finished")
-    watcher.join(timeout=10)
+    watcher.join(timeout=40)
     assert not watcher.is_alive()
     lines = out.getvalue().splitlines()
     assert len(lines) == len(set(lines))

@@ -36,7 +36,7 @@ class Standing:
         ended: how each run that is over has ended, in order: scenario, repeat and state.
         run: the newest run, its instants as far as it came; None before the first.
         over: whether the newest run is over.
-        probes, resources: rows of the newest run, as in `records`.
+        probes, resources: rows of the newest run, as in `records`; of the probe that the service is judged by.
         now_us: the instant of looking, in microseconds since the campaign's anchor.
     """
 
@@ -82,7 +82,8 @@ class Standing:
     @property
     def lost(self) -> bool:
         """Whether the campaign says that it runs, and nothing has come for longer than anything could take."""
-        pause = float(self.meta.get("cooldown_seconds") or 0) + float((self.meta.get("probe") or {})["timeout_seconds"])
+        timeout = (self.meta.get("probe") or {}).get("timeout_seconds")
+        pause = float(self.meta.get("cooldown_seconds") or 0) + float(timeout or 0)
         return self.status == RUNNING and self.silent_seconds > SILENT_SECONDS + pause
 
     def line(self) -> str:
@@ -200,7 +201,7 @@ class Reader:
             ended=tuple((run.scenario, run.repeat, str(run.state)) for run, over in runs if over),
             run=runs[-1][0] if newest else None,
             over=bool(newest and runs[-1][1]),
-            probes=self._table("probes", newest),
+            probes=_judged(self._table("probes", newest), meta),
             resources=self._table("resources", newest),
             now_us=_now_us(meta),
         )
@@ -245,6 +246,12 @@ def _runs(folder: Path) -> list[str]:
 def _files(folder: Path, slug: str) -> Sequence[Path]:
     whole = folder / f"{slug}.parquet"
     return [whole] if whole.exists() else sorted((folder / slug).glob("part-*.parquet"))
+
+
+def _judged(probes: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows of the probe that the service is judged by; others may look at what fails by design."""
+    name = (meta.get("probe") or {}).get("name")
+    return probes if name is None else probes[probes["probe"] == name].reset_index(drop=True)
 
 
 def _now_us(meta: Mapping[str, Any]) -> int:
