@@ -355,6 +355,17 @@ BAD: dict[str, tuple[str, str, str]] = {
     "old suite: ours": ("x", '{"results_version": 1}', "is chaoslab's own analysis"),
     "old suite: other": ("x", '{"a": 1}', "results is None; accepted: the suite's list"),
     "old suite: unnamed": ("x", '{"results": [{}]}', r"results\[0\].scenario_name is None"),
+    "old suite: no number": (
+        "x",
+        '{"passed": true, "metrics": {"mttr": NaN}}',
+        "cannot be recorded: NaN is not a number",
+    ),
+    "old suite: nested": (
+        "x",
+        '{"passed": true, "metrics": {"a":' + "[" * 49 + "]" * 49 + "}}",
+        "cannot be recorded: it is nested more than 50 levels deep",
+    ),
+    "old suite: no text": ("x", r'{"passed": true, "metrics": {"a": "\ud800"}}', "cannot be recorded: .*surrogates"),
     "old suite: deep": ("x", '{"a":' + "[" * 100_000, "is not JSON"),
 }
 
@@ -489,6 +500,7 @@ def test_what_was_not_run_here_cannot_be_resumed(repeats: Campaign, ended: Calla
     [
         (["--injection-start", "5"], "--injection-end 0 times; accepted: one end for each start"),
         (["--select", "label"], "accepted: NAME=VALUE"),
+        (["--scenario", ""], "scenarios[0].name is ''"),
         (["--format", "k6"], "no format is called 'k6'"),
     ],
 )

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from chaoslab import share, store
+from chaoslab import campaign_file, share, store
 from chaoslab.errors import CampaignFolderError, RecordingError, UsageError
 from chaoslab.faults import failure_types
 from chaoslab.foreign import formats, locust, old_suite, source, spool
@@ -221,7 +221,7 @@ def _import_probes(job: _Job) -> _Written:
         anchor_us = recordings[0].spool.first_us
         warnings = _warnings(job, gathering, timed=bool(job.request.windows))
         meta = _meta(job, gathering, pieces, warnings) | {"probe": _probe(gathering, recordings)}
-        store.create(job.folder, meta)
+        _create(job, meta)
         numbers = iter(range(len(pieces)))
         for recording in recordings:
             _write_recording(job, recording, meta, anchor_us, [next(numbers) for _ in recording.pieces])
@@ -374,7 +374,7 @@ def _import_totals(job: _Job) -> _Written:
     )
     meta = _meta(job, gathering, pieces, warnings)
     meta["imported"]["counted"] = counted
-    store.create(job.folder, meta)
+    _create(job, meta)
     for number, (piece, reason) in enumerate(zip(pieces, reasons, strict=True)):
         begin = (piece.begin_us - pieces[0].begin_us, piece.finish_us - pieces[0].begin_us)
         _write_observed(job.folder, _key(meta, number), *begin, reason)
@@ -422,7 +422,7 @@ def _import_claims(job: _Job) -> _Written:
     }
     meta["started_at"] = _naive(reports[0].at) or meta["imported"]["at"]
     meta["imported"]["claims"] = [redact_document(dict(claim.said)) for claim in claims]
-    store.create(job.folder, meta)
+    _create(job, meta)
     for number in range(len(order)):
         _write_observed(job.folder, _key(meta, number), number, number, reason)
     return _Written(runs=len(order), probes=0, warnings=warnings)
@@ -491,6 +491,20 @@ def _meta(job: _Job, gathering: Gathering, pieces: Sequence[Piece], warnings: Se
         meta["anchor"] = {"monotonic_ns": 0, "wall_ns": first * 1000, "boot_id": "imported"}
         meta |= {"started_at": _iso(first), "finished_at": _iso(last)}
     return meta
+
+
+def _create(job: _Job, meta: Mapping[str, Any]) -> None:
+    """Write `campaign.json`, if whoever opens the folder will be able to read it.
+
+    Raises:
+        RecordingError: a file or an option holds what no record may.
+    """
+    try:
+        campaign_file.check(campaign_file.parse(json.dumps(meta)))
+    except (ValueError, RecursionError) as error:
+        what = listed(map(str, job.request.files))
+        raise RecordingError(f"{what}: what it holds or is called cannot be recorded: {error}") from error
+    store.create(job.folder, meta)
 
 
 def _iso(at_us: int) -> str:
