@@ -178,7 +178,10 @@ class Instrument:
         words = os.pread(self._last_words.fileno(), _MOST_LAST_WORDS, 0).decode("utf-8", "replace")
         if lines := words.strip().splitlines():
             return lines[-1]
-        code = self._process.poll()
+        code = None
+        # A process that is ending closes its pipe a moment before it can be waited for.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(_KILL_GRACE)
         return f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"it ended with {code}"
 
 
