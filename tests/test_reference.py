@@ -9,8 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from chaoslab import share
 from chaoslab.analysis import Analysis, ScenarioResult, analyse
 from chaoslab.comparison import compare
+from chaoslab.report import notebook
 from chaoslab.store import Campaign
 from chaoslab.trends import trends
 from tests.test_cli import chaoslab
@@ -112,3 +114,21 @@ def test_the_history_changes_where_the_build_did() -> None:
     assert change.campaign == history.points[6].campaign
     assert change.after < change.before
     assert isinstance(history.table(), pd.DataFrame)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("01_design_experiment", "repeats"),
+        ("03_resilience_report", f"{OUTAGE}: error rate during injection"),
+        ("04_compare_baseline", f"The candidate is worse in {OUTAGE}"),
+        ("05_trends", "fell from"),
+    ],
+)
+def test_the_notebooks_that_only_read_open_on_it(name: str, says: str, tmp_path: Path) -> None:
+    source = share.notebook(f"{name}.ipynb")
+    executed = notebook.execute(source, tmp_path / "executed.ipynb", {}, cwd=source.parent)
+    shown = [
+        output.get("data", {}).get("text/html", "") for cell in executed.cells for output in cell.get("outputs", ())
+    ]
+    assert says in " ".join("".join(shown).split())
