@@ -31,7 +31,10 @@ _COMPUTING = (
 )
 
 
-_WAITING = ("ci", "notebooks", "pipelines", "secrets")
+_WAITING = (
+    *("ci", "cli", "confirmation", "live", "notebooks", "old_suite", "pipelines", "prometheus", "pushgateway"),
+    *("report", "secrets", "traces", "trust"),
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

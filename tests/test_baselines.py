@@ -81,8 +81,8 @@ def test_what_cannot_be_used_is_not_kept(tmp_path: Path, base: Path) -> None:
         baselines.save(campaign(tmp_path / "broken", state=RunState.BROKEN), "v1", folder=base)
     with pytest.raises(CampaignFolderError, match="still running"):
         baselines.save(campaign(tmp_path / "running", status="running"), "v1", folder=base)
-    (tmp_path / "dry").mkdir()
-    (tmp_path / "dry" / "campaign.json").write_text(json.dumps({"schema_version": 1, "dry_run": True}))
+    document = campaign(tmp_path / "dry") / "campaign.json"
+    document.write_text(json.dumps(json.loads(document.read_text()) | {"dry_run": True}))
     with pytest.raises(CampaignFolderError, match="dry run"):
         baselines.save(tmp_path / "dry", "v1", folder=base)
     assert baselines.stored(base) == []

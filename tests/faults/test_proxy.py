@@ -171,7 +171,7 @@ def test_a_pace_bounds_either_direction(way: Way) -> None:
         thread.join(PATIENCE)
         assert time.monotonic() - started >= 0.29
     stats = way.stats("t")
-    assert stats["paced_bytes"] == 600_000
+    assert 540_000 <= stats["paced_bytes"] <= 600_000  # what comes late by itself is not held back
     assert stats["paced_bytes"] / stats["paced_seconds"] == pytest.approx(1e6, rel=0.2)
 
 
