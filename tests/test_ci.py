@@ -228,11 +228,14 @@ def test_no_service_outlives_a_kill(tmp_path: Path) -> None:
         with place.begin() as process:
             until(place.is_serving, seconds=60)
             process.send_signal(signal.SIGSTOP)  # so that nobody acts before all are gone
-            family = survivors(folder / "state")
-            for name in others:
-                (victim,) = (found for found in family if name in found.cmdline())
-                victim.kill()
-            process.kill()
+            try:
+                family = [(found, found.cmdline()) for found in survivors(folder / "state")]
+                victims = [found for name in others for found, words in family if name in words]
+                assert len(victims) == len(others), family
+                for victim in victims:
+                    victim.kill()
+            finally:
+                process.kill()
         if len(others) == 2:
             assert place.is_serving()
             subprocess.run([*CHAOSLAB, "recover"], env=place.environment, check=True, capture_output=True)
