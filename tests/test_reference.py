@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from chaoslab import share
-from chaoslab.analysis import Analysis, ScenarioResult, analyse
+from chaoslab.analysis import Analysis, analyse
 from chaoslab.comparison import compare
 from chaoslab.report import notebook
 from chaoslab.store import Campaign
@@ -26,10 +26,6 @@ HISTORY = [f"history/{number:02d}" for number in range(1, 13)]
 @pytest.fixture(scope="module")
 def fragile() -> Analysis:
     return analyse(Campaign.open(REFERENCE / "fragile"))
-
-
-def result(analysis: Analysis, name: str) -> ScenarioResult:
-    return next(found for found in analysis.scenarios if found.name == name)
 
 
 def test_all_of_it_is_there_and_small() -> None:
@@ -63,7 +59,7 @@ def test_every_run_counts_and_its_fault_was_delivered(name: str) -> None:
 
 
 def test_the_control_shows_no_harm_and_the_outage_does(fragile: Analysis) -> None:
-    control, outage = (result(fragile, name).estimates["error_rate_percent"] for name in ("Control (no fault)", OUTAGE))
+    control, outage = (fragile[name].estimates["error_rate_percent"] for name in ("Control (no fault)", OUTAGE))
     assert control.high is not None
     assert outage.low is not None
     assert control.high < 5 < outage.low
@@ -80,7 +76,7 @@ def test_the_estimates_hold_what_the_rows_say(fragile: Analysis) -> None:
     probes = campaign.probes.query("scenario == @OUTAGE")
     began, ended = probes["repeat"].map(starts), probes["repeat"].map(ends)
     during = probes[(probes["scheduled_us"] >= began) & (probes["scheduled_us"] < ended)]
-    assert result(fragile, OUTAGE).estimates["error_rate_percent"].value == pytest.approx(
+    assert fragile[OUTAGE].estimates["error_rate_percent"].value == pytest.approx(
         100 * (during["outcome"] != "success").mean(), rel=1e-6
     )
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chaoslab.export import narrative
 from chaoslab.wording import brief, interval
 
 if TYPE_CHECKING:
     from chaoslab.analysis import Analysis, ScenarioResult
+    from chaoslab.verdict import Verdict
+
+MEASURED: Final = ("Scenario", "Metric", "Objective", "Estimate", "95 % interval")
 
 
 def render(analysis: Analysis) -> str:
@@ -56,6 +59,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def measured(verdict: Verdict) -> list[str]:
+    """Return what a verdict rests on, in the columns of `MEASURED`."""
+    return [
+        verdict.scenario,
+        narrative.metric_name(verdict),
+        narrative.objective(verdict),
+        brief(verdict.estimate),
+        interval(verdict.estimate) or "–",
+    ]
+
+
 def bullets(sentences: Sequence[str], title: str = "") -> list[str]:
     """Return sentences as a list under its title, or nothing where there is none."""
     if not sentences:
@@ -81,18 +95,9 @@ def _problems(analysis: Analysis) -> list[str]:
 
 
 def _verdicts(analysis: Analysis) -> str:
-    head = ["Scenario", "Metric", "Objective", "Estimate", "95 % interval", "n", "Verdict", "Reason"]
+    head = [*MEASURED, "n", "Verdict", "Reason"]
     rows = [
-        [
-            verdict.scenario,
-            narrative.metric_name(verdict),
-            narrative.objective(verdict),
-            brief(verdict.estimate),
-            interval(verdict.estimate) or "–",
-            verdict.estimate.n,
-            narrative.outcome(verdict),
-            verdict.reason,
-        ]
+        [*measured(verdict), verdict.estimate.n, narrative.outcome(verdict), verdict.reason]
         for verdict in analysis.verdicts
     ]
     return table(head, rows) if rows else "No objective was judged."

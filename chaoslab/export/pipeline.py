@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from chaoslab.export import narrative
-from chaoslab.export.markdown import bullets, escape, table
+from chaoslab.export.markdown import MEASURED, bullets, escape, measured, table
 from chaoslab.redaction import redact
-from chaoslab.wording import brief, interval
 
 if TYPE_CHECKING:
     from chaoslab.analysis import Analysis
@@ -45,17 +44,9 @@ def summary(
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> str:
-    head = ["Scenario", "Metric", "Objective", "Estimate", "95 % interval", "Verdict", "Why"]
+    head = [*MEASURED, "Verdict", "Why"]
     rows = [
-        [
-            verdict.scenario,
-            narrative.metric_name(verdict),
-            narrative.objective(verdict),
-            brief(verdict.estimate),
-            interval(verdict.estimate) or "–",
-            narrative.outcome(verdict),
-            "" if verdict.outcome == "pass" else verdict.reason,
-        ]
+        [*measured(verdict), narrative.outcome(verdict), "" if verdict.outcome == "pass" else verdict.reason]
         for verdict in verdicts
     ]
     more = len(rows) - _MOST_ROWS
