@@ -4,10 +4,13 @@ Instants are microseconds since the campaign's anchor. A probe counts to the pha
 latency runs from there (open loop), so that a stalled service cannot hide its stall by slowing the prober. Its
 *completion* is scheduled + latency.
 
-Edges of an outage are taken apart. It begins at the scheduled instant of the first probe that did not succeed; it ends
-at the first completion among the consecutive good probes that confirm the recovery, for a frozen service answers
-what it owes when it comes back, and that is when it came back. Counting failed probes × interval would miss up to
-one time-out.
+Each edge of an outage lies between two probes, and the middle is its estimate: the service went down after the last
+answer before, at the latest at the scheduled instant of the first probe that did not succeed; it came back after the
+scheduled instant of the last such probe, at the latest at the first completion among the consecutive good probes that
+confirm the recovery. A probe that was kept waiting until then leaves nothing between: a frozen service answers what it
+owes when it comes back, and that is when it came back. Counting failed probes × interval would miss up to one time-out;
+counting from the first failed probe misses half an interval of every freeze, whose end is exact. (Where probes are
+rarer than their time-out, a freeze may end with none waiting, and the middle lies up to half a time-out early.)
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ _ENVELOPE_QUANTILE: Final = 0.99
 _ENVELOPE_SLACK_MS: Final = 5.0
 _ENVELOPE_SLACK_SHARE: Final = 0.10
 _GAP_FACTOR: Final = 5.0
+_HELD_SHARE: Final = 0.25  # of an interval: an answer that much slower than usual was waiting for the service
 _SHORTEST_SERIES: Final = 8
 _LONGEST_SERIES: Final = 4096
 _COUNTERS: Final = ("disk_read_bytes", "disk_written_bytes", "network_sent_bytes", "network_received_bytes")
@@ -50,9 +54,10 @@ Bools = NDArray[np.bool_]
 class Outage:
     """A time in which the service did not answer; instants are microseconds since the campaign's anchor.
 
-    It began within (`seen_up_us`, `began_us`] and was over within (`seen_down_us`, `ended_us`]. `ended_us` is None
-    for an outage that was open when the run ended; `seconds` then counts to there and is `censored`. `seen_up_us` is
-    None when no probe before it succeeded. `noticed_us` is when its first failure was known.
+    It began within (`seen_up_us`, `began_us`] and was over within (`seen_down_us`, `ended_us`]; `seconds` counts from
+    the middle of one to that of the other. `ended_us` is None for an outage that was open when the run ended; `seconds`
+    then counts to there and is `censored`. `seen_up_us` is None when no probe before it succeeded, which leaves
+    `began_us`. `noticed_us` is when its first failure was known.
     """
 
     began_us: int
@@ -277,23 +282,23 @@ def find_outages(scheduled: Ints, completed: Ints, good: Bools, *, required: int
     >>> at = np.arange(8) * 100
     >>> [outage] = find_outages(at, at + 10, np.array([1, 1, 0, 0, 1, 0, 1, 1], bool), required=2, until_us=800)
     >>> outage.began_us, outage.ended_us, outage.seen_up_us, outage.seen_down_us
-    (200, 610, 100, 510)
+    (200, 610, 110, 500)
+    >>> outage.seconds
+    0.0004
     """
-    begin, ended = _spells(completed, good, required)
-    failed = np.flatnonzero(~good)
-    known_over = ended[np.searchsorted(begin, failed, side="right") - 1]
-    down_at = np.where(completed[failed] <= known_over, completed[failed], scheduled[failed])
-    last_down = np.maximum.reduceat(down_at, np.searchsorted(failed, begin)) if len(begin) else begin
+    edges = _Edges.of(scheduled, completed, good, required)
     return tuple(
         Outage(
-            began_us=int(scheduled[first]),
+            began_us=int(began),
             ended_us=None if over == _NEVER else int(over),
-            seen_up_us=int(scheduled[first - 1]) if first else None,
+            seen_up_us=int(up) if first else None,
             seen_down_us=int(down),
             noticed_us=int(completed[first]),
-            seconds=_seconds(int(scheduled[first]), until_us if over == _NEVER else int(over)),
+            seconds=_seconds(_middle(up, began), until_us if over == _NEVER else _middle(down, over)),
         )
-        for first, over, down in zip(begin, ended, last_down, strict=True)
+        for first, up, began, down, over in zip(
+            edges.first, edges.seen_up, edges.began, edges.seen_down, edges.ended, strict=True
+        )
     )
 
 
@@ -302,13 +307,16 @@ def down_seconds(scheduled: Ints, completed: Ints, good: Bools, *, window_us: tu
 
     >>> at = np.arange(5) * 100_000
     >>> down_seconds(at, at + 10_000, np.array([1, 0, 0, 1, 1], bool), window_us=(0, 500_000))
-    0.21
+    0.2
     """
-    begin, ended = _spells(completed, good, 1)
-    began = scheduled[begin]
-    # A good probe that was answered late, between two failures, must not count the time twice.
-    ended = np.minimum(ended, np.append(began[1:], _NEVER)) if len(begin) else ended
+    edges = _Edges.of(scheduled, completed, good, 1)
     low, high = window_us
+    # What began within the window was not there before the window was.
+    seen_up = np.where(edges.began > low, np.maximum(edges.seen_up, low), edges.seen_up)
+    began = _middle(seen_up, edges.began)
+    ended = np.where(edges.ended == _NEVER, _NEVER, _middle(edges.seen_down, edges.ended))
+    # A good probe that was answered late, between two failures, must not count the time twice.
+    ended = np.minimum(ended, np.append(began[1:], _NEVER)[: len(ended)])
     return float(np.maximum(0, np.minimum(ended, high) - np.maximum(began, low)).sum()) / 1e6
 
 
@@ -407,23 +415,54 @@ def _windows(run: Run, where: str) -> tuple[Ints, int]:
     return np.array(bounds[:3], dtype=np.int64), run.fault_over_us
 
 
-def _spells(completed: Ints, good: Bools, required: int) -> tuple[Ints, Ints]:
-    """Return where each outage begins (index of its first failed probe) and when it ended (`_NEVER` while open).
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """Where outages began and ended, as arrays: within (`seen_up`, `began`] and (`seen_down`, `ended`].
 
-    Probes fall into streaks of equal outcome. A streak is up if it is good and long enough, or the first of the run:
-    what lies before the first failure needs no confirmation. All between two streaks that are up is one outage.
+    `first` is the index of the first failed probe, `ended` is `_NEVER` while open.
     """
-    if not len(good):
-        return np.array([], dtype=np.int64), np.array([], dtype=np.int64)
-    starts = np.flatnonzero(np.concatenate(([True], good[1:] != good[:-1])))
-    lengths = np.diff(np.append(starts, len(good)))
-    up = good[starts] & ((lengths >= required) | (starts == 0))
-    was_up = np.concatenate(([True], up[:-1]))
-    first_answer = np.minimum.reduceat(completed, starts)
-    begin = starts[~up & was_up]
-    ended = first_answer[up & ~was_up]
-    still_open = np.full(len(begin) - len(ended), _NEVER)
-    return begin, np.concatenate((ended, still_open))
+
+    first: Ints
+    seen_up: Ints
+    began: Ints
+    seen_down: Ints
+    ended: Ints
+
+    @classmethod
+    def of(cls, scheduled: Ints, completed: Ints, good: Bools, required: int) -> _Edges:
+        """Find them; a recovery takes `required` consecutive good probes.
+
+        Probes fall into streaks of equal outcome. A streak is up if it is good and long enough, or the first of all:
+        what lies before the first failure needs no confirmation. All between two streaks that are up is one outage.
+        """
+        nothing = np.array([], dtype=np.int64)
+        if good.all():
+            return cls(nothing, nothing, nothing, nothing, nothing)
+        starts = np.flatnonzero(np.concatenate(([True], good[1:] != good[:-1])))
+        lengths = np.diff(np.append(starts, len(good)))
+        up = good[starts] & ((lengths >= required) | (starts == 0))
+        was_up = np.concatenate(([True], up[:-1]))
+        first, confirmed = starts[~up & was_up], starts[up & ~was_up]
+        began = scheduled[first]
+        answered = np.where(first > 0, completed[first - 1], began)
+        last_failed = np.flatnonzero(~good)[-1:]
+        open_ones = len(first) - len(confirmed)
+        waited = completed[confirmed] - scheduled[confirmed]
+        usual = float(np.median((completed - scheduled)[good])) if len(confirmed) else 0.0
+        held = waited > usual + _HELD_SHARE * (scheduled[confirmed] - scheduled[confirmed - 1])
+        ended = np.minimum.reduceat(completed, starts)[up & ~was_up]
+        seen_down = np.where(held, ended, scheduled[confirmed - 1])
+        return cls(
+            first=first,
+            seen_up=np.minimum(answered, began),
+            began=began,
+            seen_down=np.concatenate((seen_down, scheduled[last_failed[:open_ones]])),
+            ended=np.concatenate((ended, np.full(open_ones, _NEVER))),
+        )
+
+
+def _middle(low: Any, high: Any) -> Any:
+    return low + (high - low) // 2
 
 
 def _since(outage: Outage, injected_us: int, finished_us: int) -> Outage | None:
@@ -435,11 +474,14 @@ def _since(outage: Outage, injected_us: int, finished_us: int) -> Outage | None:
     if outage.noticed_us < injected_us or ended <= injected_us:
         return None
     began = max(outage.began_us, injected_us)
-    return replace(outage, began_us=began, seconds=_seconds(began, ended))
+    seen_up = None if outage.seen_up_us is None else max(outage.seen_up_us, injected_us)
+    start = began if seen_up is None else _middle(seen_up, began)
+    end = ended if outage.ended_us is None else _middle(outage.seen_down_us, ended)
+    return replace(outage, began_us=began, seen_up_us=seen_up, seconds=_seconds(start, end))
 
 
 def _seconds(start_us: int, end_us: int) -> float:
-    return max(0, end_us - start_us) / 1e6
+    return float(max(0, end_us - start_us)) / 1e6
 
 
 def _at_least(outage: Outage) -> float:

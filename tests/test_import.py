@@ -121,7 +121,7 @@ def test_estimates_are_those_of_the_probes_and_no_verdict_is_drawn(analysis: Ana
     [result] = analysis.scenarios
     assert len(result.runs) == 3
     assert result.estimates["error_rate_percent"].value == pytest.approx(100)
-    assert result.estimates["mttr_seconds"].value == pytest.approx(4.22, abs=0.01)
+    assert result.estimates["mttr_seconds"].value == pytest.approx(4.16, abs=0.01)
     assert result.estimates["mttr_seconds"].low is not None
     assert {verdict.outcome for verdict in result.verdicts} == {"inconclusive"}
     measured = [verdict for verdict in result.verdicts if verdict.estimate.n]
