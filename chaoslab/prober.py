@@ -11,7 +11,6 @@ given the whole of it, whatever we lost ourselves.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import gc
 import os
@@ -19,7 +18,7 @@ import random
 import resource
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -46,6 +45,7 @@ _SPARE_DESCRIPTORS: Final = 64
 _FLUSH_PATIENCE: Final = 10.0
 _ORPHAN_PATIENCE: Final = 0.7
 _DUE: Final = attrgetter("next_ns")
+_NEVER: Final = 2**63
 
 
 class Alarm:
@@ -59,22 +59,22 @@ class Alarm:
     _ABSOLUTE: Final = 1
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self.descriptor = self._libc.timerfd_create(self._CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.descriptor = libc.timerfd_create(self._CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self.descriptor < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create failed")
+        self._settime = libc.timerfd_settime
         self._setting = (ctypes.c_long * 4)()  # struct itimerspec: interval, then value, in seconds and nanoseconds
 
     def set(self, at_ns: int) -> None:
-        """Ring once at `at_ns`, at once if that is past."""
+        """Ring once at `at_ns`, at once if that is past; what it rang for before is forgotten."""
         self._setting[2], self._setting[3] = divmod(max(at_ns, 1), 1_000_000_000)
-        self._libc.timerfd_settime(self.descriptor, self._ABSOLUTE, self._setting, None)
+        self._settime(self.descriptor, self._ABSOLUTE, self._setting, None)
 
     def quiet(self) -> None:
-        """Take note that it rang."""
-        # It may have been set anew since.
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.descriptor, 8)
+        """Ring no more until it is set."""
+        self._setting[2] = self._setting[3] = 0
+        self._settime(self.descriptor, self._ABSOLUTE, self._setting, None)
 
 
 def constant(rate_hz: float, seed: int) -> Iterator[int]:
@@ -143,11 +143,14 @@ class Series:
         self.scheduled += 1
         return at
 
-    def expires_ns(self) -> int | None:
-        """Return when the first probe in flight expires."""
-        while self.in_flight and self.in_flight[0].ended:
-            self.in_flight.popleft()
-        return self.in_flight[0].expires_ns if self.in_flight else None
+    def expires_ns(self) -> int:
+        """Return when the first probe in flight expires, `_NEVER` where there is none."""
+        in_flight = self.in_flight
+        while in_flight:
+            if not in_flight[0].ended:
+                return in_flight[0].expires_ns
+            in_flight.popleft()
+        return _NEVER
 
     def counts(self) -> dict[str, int]:
         """Return what became of its probes."""
@@ -167,6 +170,7 @@ class OpenLoop:
         self._alarm = Alarm()
         self._due_ns = 0
         self._lag = Histogram()
+        self._lags: list[int] = []
         self._lag_max_us = 0
         self._late = 0
         self._seq = 0
@@ -185,7 +189,7 @@ class OpenLoop:
         """Probe until told to stop and nothing is in flight any more, or until the parent is gone; return which."""
         self._loop.add_reader(self._alarm.descriptor, self._ring)
         self._loop.add_reader(orders.descriptor, self._obey, orders)
-        self._set_alarm()
+        self._set_alarm(_NEVER)
         self._tick(orders)
         order = await self._ended
         self._loop.remove_reader(self._alarm.descriptor)
@@ -196,6 +200,7 @@ class OpenLoop:
 
     def summary(self) -> dict[str, Any]:
         """Return what `probe.Summary` has, but for the recorder's share."""
+        self._count_lags()
         each = {series.look.name: series.counts() for series in self._series}
         return {name: sum(counts[name] for counts in each.values()) for name in self._series[0].counts()} | {
             "probes": each,
@@ -206,7 +211,6 @@ class OpenLoop:
         }
 
     def _ring(self) -> None:
-        self._alarm.quiet()
         now_ns = self._clock()
         if now_ns - self._due_ns > _STALL_NS:
             self._forgive(now_ns - self._due_ns)
@@ -216,15 +220,21 @@ class OpenLoop:
             if self._stopping or series.next_ns > now_ns:
                 break
             self._send(series)
-        if any((expires_ns := series.expires_ns()) and expires_ns <= now_ns for series in self._series):
+        expires_ns = self._expires_ns()
+        if expires_ns <= now_ns:
             # An answer that is there already is read first.
+            self._alarm.quiet()
             self._loop.call_soon(self._expire, now_ns)
         else:
-            self._set_alarm()
+            self._set_alarm(expires_ns)
 
     def _next(self) -> Series:
         """Return the series whose turn it is."""
         return self._series[0] if len(self._series) == 1 else min(self._series, key=_DUE)
+
+    def _expires_ns(self) -> int:
+        """Return when the first of all probes in flight expires."""
+        return min([series.expires_ns() for series in self._series])
 
     def _forgive(self, stall_ns: int) -> None:
         for series in self._series:
@@ -234,32 +244,31 @@ class OpenLoop:
     def _send(self, series: Series) -> None:
         scheduled_ns = series.due()
         sent_ns = self._clock()
-        probe = Probe(self._seq, scheduled_ns=scheduled_ns, sent_ns=sent_ns, expires_ns=sent_ns + series.timeout_ns)
+        probe = Probe(self._seq, scheduled_ns, sent_ns, sent_ns + series.timeout_ns)
         self._seq += 1
-        lag_us = (sent_ns - scheduled_ns) // 1000
-        self._lag.add(Histogram.bin(lag_us))
-        self._lag_max_us = max(self._lag_max_us, lag_us)
-        self._late += lag_us > LAG_LIMIT_US
+        self._lags.append((sent_ns - scheduled_ns) // 1000)
         self._open += 1
         series.in_flight.append(probe)
         series.transport.send(probe)
 
     def _expire(self, now_ns: int) -> None:
         for series in self._series:
-            while (expires_ns := series.expires_ns()) is not None and expires_ns <= now_ns:
+            while series.expires_ns() <= now_ns:
                 probe = series.in_flight.popleft()
                 if probe.carrier is not None:
                     probe.carrier.cancel()
                 self._finish(series, probe, None, ErrorKind.TIMEOUT)
-        self._set_alarm()
+        self._set_alarm(self._expires_ns())
 
-    def _set_alarm(self) -> None:
-        instants = [] if self._stopping else [self._next().next_ns]
-        instants += [at for series in self._series if (at := series.expires_ns()) is not None]
-        if instants:
-            # What is overdue when it is set rings late by no fault of the loop's.
-            self._due_ns = max(min(instants), self._clock())
-            self._alarm.set(self._due_ns)
+    def _set_alarm(self, expires_ns: int) -> None:
+        """Have it ring for the next probe, or at `expires_ns` if that is sooner."""
+        due_ns = expires_ns if self._stopping else min(self._next().next_ns, expires_ns)
+        if due_ns == _NEVER:
+            self._alarm.quiet()
+            return
+        # What is overdue when it is set rings late by no fault of the loop's.
+        self._due_ns = max(due_ns, self._clock())
+        self._alarm.set(self._due_ns)
 
     def _finish(self, series: Series, probe: Probe, status: int | None, error: ErrorKind | None) -> None:
         if probe.ended:
@@ -293,8 +302,17 @@ class OpenLoop:
             case Order.GONE:
                 self._end(Order.GONE)
 
+    def _count_lags(self) -> None:
+        """Take stock of the lags since the last time; most are alike, and counting them first is cheaper."""
+        for lag_us, times in Counter(self._lags).items():
+            self._lag.add(Histogram.bin(lag_us), times)
+            self._lag_max_us = max(self._lag_max_us, lag_us)
+            self._late += times * (lag_us > LAG_LIMIT_US)
+        self._lags.clear()
+
     def _tick(self, orders: Orders) -> None:
         now_ns = self._clock()
+        self._count_lags()
         say("live", {"scheduled": self._seq} | self._vitals.tick((now_ns - self._anchor_ns) // 1000))
         for series in self._series:
             series.transport.tidy()

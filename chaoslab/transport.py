@@ -27,7 +27,7 @@ class Probe:
 
     __slots__ = ("carrier", "ended", "expires_ns", "scheduled_ns", "sent_ns", "seq")
 
-    def __init__(self, seq: int, *, scheduled_ns: int, sent_ns: int, expires_ns: int) -> None:
+    def __init__(self, seq: int, scheduled_ns: int, sent_ns: int, expires_ns: int) -> None:
         self.seq = seq
         self.scheduled_ns = scheduled_ns
         self.sent_ns = sent_ns
