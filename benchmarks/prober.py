@@ -1,6 +1,7 @@
 """The prober beside other open-loop tools, and against outages whose length is known.
 
     python benchmarks/prober.py [--json] [--seconds S] [--rates 100 1000 5000] [--outages N] [--stressors 8] [--tools …]
+                                [--rows N]
 
 Load: nginx (one process) answers on loopback; each tool that is installed asks it at the same rates, in turns. Printed
 are the rate that was reached, how late requests left (lag; h2load and hey do not say), the latency that the tool tells
@@ -11,6 +12,9 @@ both give up sending after twice the time.
 Outages: nginx is frozen, or killed and started again, for about a second; the outage that the prober's rows tell is
 compared with the time for which nginx was gone. Errors are estimated - true, in ms; a kill ends when a request
 is answered.
+
+Rows: `--rows 10000000` puts that many rows of a real series through the recorder and joins its parts, as fast as it can
+write; printed are bytes a row on disk, and the memory of the process after the first million and at its highest.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import io
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -101,6 +106,25 @@ class Error:
         return (
             f"| {self.how} | {self.rate_hz:g} | {self.found} of {self.outages} | {self.bias_ms:+.2f} "
             f"({self.bias_ms / interval:+.2f}) | {self.worst_ms:.2f} ({self.worst_ms / interval:.2f}) |"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What the recorder made of many rows; memory in MB, of the whole process."""
+
+    rows: int
+    recorded: int
+    dropped: int
+    bytes_a_row: float
+    after_a_million_mb: float
+    peak_mb: float
+    cpu_per_1000: float
+
+    def __str__(self) -> str:
+        return (
+            f"| {self.rows:,} | {self.recorded:,} | {self.dropped} | {self.bytes_a_row:.1f} "
+            f"| {self.after_a_million_mb:.0f} | {self.peak_mb:.0f} | {self.cpu_per_1000 * 1e3:.1f} |"
         )
 
 
@@ -377,7 +401,60 @@ def outage_errors(how: str, rate_hz: float, outages: int) -> Error:
     )
 
 
+def rows_recorded(count: int) -> Rows:
+    """Return what a process of its own recorded: a real series of some seconds, over and over, shuffled."""
+    with serving() as server, probing(server.url, 5000.0) as (prober, spec):
+        time.sleep(4.0)
+        prober.stop()
+        series = spec.folder / "series.parquet"
+        pq.write_table(pq.read_table(spec.folder / "probes" / f"{spec.key.slug}.parquet"), series)
+        printed, _ = _run([sys.executable, __file__, "--record", str(series), str(count)])
+    return Rows(**json.loads(printed))
+
+
+def _record(series: Path, count: int) -> None:
+    from chaoslab.prober import COLUMNS
+    from chaoslab.recorder import Recorder
+    from chaoslab.store import PartWriter
+
+    some = pq.read_table(series).to_pandas().sort_values("seq")
+    rows = list(zip(*(some[name].tolist() for name in ("sent_us", "latency_us", "status")), strict=True))
+    me = psutil.Process()
+    with tempfile.TemporaryDirectory(prefix="rows-") as folder:
+        key = RunKey(campaign="benchmark", scenario="recorder", repeat=1, index=0)
+        complaints: list[str] = []
+        recorder = Recorder(PartWriter(Path(folder), "probes", key), COLUMNS, complain=complaints.append)
+        used, after_a_million = time.process_time(), 0.0
+        for seq in range(count):
+            if seq % len(rows) == 0:
+                random.shuffle(rows)  # no compression may find the series again
+            sent_us, latency_us, status = rows[seq % len(rows)]
+            recorder.add((seq, "health", 200 * seq, int(sent_us), latency_us, int(status), Outcome.SUCCESS, None))
+            if seq % 2_000 == 0:
+                while recorder.waiting > 100_000:
+                    time.sleep(0.01)
+            if seq == 1_000_000:
+                after_a_million = me.memory_info().rss / 1e6
+        recorder.close(patience=60.0, compact=True)
+        size = (Path(folder) / "probes" / f"{key.slug}.parquet").stat().st_size
+        figures = {
+            "rows": count,
+            "recorded": recorder.recorded,
+            "dropped": recorder.dropped,
+            "bytes_a_row": size / count,
+            "after_a_million_mb": after_a_million,
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+            "cpu_per_1000": (time.process_time() - used) / count * 1e3,
+        }
+    if complaints:
+        raise SystemExit(complaints[0])
+    print(json.dumps(figures))
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--record"]:
+        _record(Path(sys.argv[2]), int(sys.argv[3]))
+        return
     if sys.argv[1:2] == ["--client"]:
         asyncio.run(_client(sys.argv[2], sys.argv[3], float(sys.argv[4]), float(sys.argv[5])))
         return
@@ -389,8 +466,9 @@ def main() -> None:
     parser.add_argument("--stressors", type=int, default=8, help="0: no turns under stress")
     parser.add_argument("--outages", type=int, default=20, help="of each kind at each rate; 0: none")
     parser.add_argument("--outage-rates", type=float, nargs="*", default=[10.0, 100.0, 1000.0])
+    parser.add_argument("--rows", type=int, default=0, help="rows to put through the recorder; 0: none")
     options = parser.parse_args()
-    measured: list[Load | Error] = []
+    measured: list[Load | Error | Rows] = []
     print("| tool | asked, /s | reached, /s | lag p50/p99/max, ms | p50, ms | p99, ms | CPU-s per 1,000 |")
     print("|---|---|---|---|---|---|---|")
     for load in loads(options.tools, options.rates, options.seconds, options.stressors):
@@ -402,6 +480,11 @@ def main() -> None:
             for rate_hz in options.outage_rates:
                 measured.append(outage_errors(how, rate_hz, options.outages))
                 print(measured[-1], flush=True)
+    if options.rows:
+        print("\n| rows | recorded | dropped | bytes a row | after a million, MB | peak, MB | CPU-ms per 1,000 |")
+        print("|---|---|---|---|---|---|---|")
+        measured.append(rows_recorded(options.rows))
+        print(measured[-1], flush=True)
     if options.json:
         print(json.dumps([asdict(one) for one in measured], indent=1))
 

@@ -46,6 +46,11 @@ class Recorder:
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Rows that are not on disk yet."""
+        return len(self._queue) + len(self._hand)
+
     def add(self, row: tuple[Any, ...]) -> None:
         """Take one row, its values in the order of `columns`."""
         if len(self._queue) < self._limit:
@@ -60,7 +65,7 @@ class Recorder:
         """
         self._closing.set()
         self._thread.join(patience)
-        left = len(self._hand) + len(self._queue)
+        left = self.waiting
         self.dropped += left
         if left or self._thread.is_alive():
             return False
