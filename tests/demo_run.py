@@ -1,4 +1,4 @@
-"""The part of the machine that a `chaoslab demo` may use, and one that is under way while other tests run."""
+"""Commands that are under way while other tests run, and the part of the machine that a `chaoslab demo` may use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from chaoslab import targets
 from chaoslab.journal import Journal
 
 CHAOSLAB = [sys.executable, "-m", "chaoslab"]
-_LIMIT = 300.0
 
 
 @dataclass(frozen=True)
@@ -57,24 +56,53 @@ def new_machine(state: Path) -> Machine:
     return Machine(state, temporary)
 
 
-class DemoUnderWay:
-    """A whole `chaoslab demo`, in the background: it mostly waits, and other tests need not wait for it."""
+class UnderWay:
+    """A command of ours, in the background: it mostly waits, and other tests need not wait for it.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "campaign"
-        self.machine = new_machine(folder / "state")
-        self._out, self._err = folder / "out", folder / "err"
-        argv = [*CHAOSLAB, "demo", "--seed", "7", "--output", str(self.folder)]
+    Args:
+        place: the folder that it is started in; its output goes there, and its state, unless `environment` says where.
+        argv: a module with its arguments.
+        limit: seconds within which it must end, and `grace` once it has been asked to.
+    """
+
+    def __init__(
+        self,
+        place: Path,
+        *argv: str,
+        environment: Mapping[str, str] | None = None,
+        limit: float = 110.0,
+        grace: float = 60.0,
+    ) -> None:
+        self.place, self.state = place, place / "state"
+        self._limit, self._grace = limit, grace
+        environment = environment or os.environ | {targets.STATE_VARIABLE: str(self.state)}
+        self._out, self._err = place / "stdout", place / "stderr"
         with self._out.open("w") as out, self._err.open("w") as err:
-            self._process = subprocess.Popen(argv, stdout=out, stderr=err, env=self.machine.environment)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *argv], cwd=place, env=environment, stdout=out, stderr=err
+            )
 
     def ended(self) -> subprocess.CompletedProcess[str]:
         """Wait until it has ended, and return what it printed."""
-        code = self._process.wait(timeout=_LIMIT)
+        code = self._process.wait(timeout=self._limit)
         return subprocess.CompletedProcess(self._process.args, code, self._out.read_text(), self._err.read_text())
 
     def stop(self) -> None:
         """End it as a user would, if it still runs."""
         self._process.terminate()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=self._grace)
+
+
+class DemoUnderWay(UnderWay):
+    """A whole `chaoslab demo`, on a machine of its own."""
+
+    def __init__(self, place: Path) -> None:
+        self.folder = place / "campaign"
+        self.machine = new_machine(place / "state")
+        argv = ["chaoslab", "demo", "--seed", "7", "--output", str(self.folder)]
+        super().__init__(place, *argv, environment=self.machine.environment, limit=300.0, grace=30.0)
+
+    def stop(self) -> None:
+        """End it, and see that it left nothing."""
+        super().stop()
         self.machine.temporary.rmdir()

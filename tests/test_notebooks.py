@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
 import subprocess
@@ -19,13 +18,14 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from chaoslab import share, store, targets
+from chaoslab import share, store
 from chaoslab.batch import Result, exit_code, load
 from chaoslab.batch.execute import execute
 from chaoslab.errors import UsageError
 from chaoslab.journal import leftovers
 from chaoslab.report import notebook as notebooks
 from tests import servers
+from tests.demo_run import UnderWay
 from tests.test_cli import chaoslab
 from tests.test_processes import until
 from tests.test_survival import injecting, ours
@@ -52,27 +52,6 @@ def shown(path: Path) -> str:
 
 
 # 00_quickstart
-
-
-class UnderWay:
-    """A command in a folder of its own, in the background: it mostly waits, and other tests need not wait for it."""
-
-    def __init__(self, place: Path, *argv: str) -> None:
-        self.place, self.state = place, place / "state"
-        environment = os.environ | {targets.STATE_VARIABLE: str(self.state)}
-        self._out, self._err = place / "stdout", place / "stderr"
-        with self._out.open("w") as out, self._err.open("w") as err:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *argv], cwd=place, env=environment, stdout=out, stderr=err
-            )
-
-    def ended(self) -> subprocess.CompletedProcess[str]:
-        code = self._process.wait(timeout=110)
-        return subprocess.CompletedProcess(self._process.args, code, self._out.read_text(), self._err.read_text())
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=60)
 
 
 @pytest.fixture(scope="module", autouse=True)
