@@ -48,7 +48,7 @@ def _give_way() -> None:
 
 
 def _pytest(markers: str) -> list[str]:
-    return [sys.executable, "-m", "pytest", "-m", markers]
+    return [sys.executable, "-m", "pytest", "--durations=20", "-m", markers]
 
 
 if __name__ == "__main__":
