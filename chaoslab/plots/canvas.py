@@ -66,6 +66,22 @@ def named_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.grid(visible=False, axis="y")
 
 
+def name_of_row(ax: Axes, place: int, name: str) -> None:
+    """Write a name to the left of the row at `place`, for axes that have no ticks."""
+    ax.annotate(
+        printable(name),
+        (0.0, place),
+        xycoords=("axes fraction", "data"),
+        xytext=(-4, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        size=SMALL,
+        color=INK,
+        parse_math=False,
+    )
+
+
 def words_of_row(ax: Axes, place: int, words: str, *, weight: str = "normal") -> None:
     """Write `words` to the right of the row at `place`."""
     ax.annotate(

@@ -131,11 +131,15 @@ def timeline(
 
 def latency_limits(tables: Iterable[pd.DataFrame]) -> Limits:
     """Return limits in ms that hold every success of the probe tables, rounded outward to 1, 2 or 5 × 10ⁿ."""
-    found = np.concatenate([latencies(table) for table in tables] or [np.array([])])
-    good = found[np.isfinite(found)]
-    if not len(good):
+    low, high = math.inf, 0.0
+    for table in tables:
+        good = table.loc[(table["outcome"] == Outcome.SUCCESS).to_numpy(), "latency_us"].to_numpy()
+        if len(good):
+            low, high = min(low, float(good.min()) / 1e3), max(high, float(good.max()) / 1e3)
+    if low > high:
         return (1.0, 1000.0)
-    low, high = max(float(good.min()), 0.01), float(good.max())
+    low = max(low, 0.01)
+    high = max(low, high)
     floor = _round_125(low, up=False)
     return (floor, max(_round_125(high, up=True), 10 * floor))
 
@@ -296,9 +300,12 @@ def _strokes(ax: Axes, edges: NDArray[np.float64], series: Series, alpha: float)
 
 
 def _add_strokes(ax: Axes, ends: Sequence[NDArray[np.float64]], **look: Any) -> None:
-    """Draw strokes between pairs of points, as one path: a path a stroke would make a picture of megabytes."""
+    """Draw strokes between pairs of points, as one path: a path a stroke would make a picture of megabytes.
+
+    The axes have their limits already, and are not asked to find them anew among all strokes.
+    """
     outline = Outline(np.stack(ends, axis=1).reshape(-1, 2), np.tile([Outline.MOVETO, Outline.LINETO], len(ends[0])))
-    ax.add_patch(PathPatch(outline, fill=False, **look))
+    ax.add_artist(PathPatch(outline, fill=False, **look))
 
 
 def _median_line(ax: Axes, edges: NDArray[np.float64], repeats: Sequence[Series]) -> None:
