@@ -21,6 +21,7 @@ from chaoslab.comparison import compare
 from chaoslab.errors import ChaoslabError
 from chaoslab.export import comparison as comparisons
 from chaoslab.export import narrative
+from chaoslab.probe_table import probe_table
 from chaoslab.report import figures
 from chaoslab.report.section import TEMPLATE, Section
 
@@ -92,6 +93,12 @@ def recovery(analysis: Analysis) -> Section:
 def method(analysis: Analysis) -> Section:
     """Return how it was measured: mechanisms, methods, provenance."""
     return _render("method", analysis=analysis)
+
+
+def probes(campaign: Campaign) -> Section:
+    """Return what each probe saw, where there were several."""
+    table = probe_table(campaign)
+    return _render("probes", rows=table.astype(object).where(table.notna(), None).to_dict("records"))
 
 
 def omissions(analysis: Analysis) -> Section:
