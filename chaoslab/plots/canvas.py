@@ -54,6 +54,7 @@ def plain(ax: Axes) -> None:
     ax.grid(visible=True, color=RULE, lw=0.6)
     ax.set_axisbelow(True)
     ax.tick_params(colors=MUTED, labelsize=SMALL, length=0)
+    ax.tick_params(axis="x", pad=6)  # clear of the lowest number of the other axis
 
 
 def named_rows(ax: Axes, names: Sequence[str]) -> None:

@@ -257,6 +257,8 @@ def _round_125(value: float, *, up: bool) -> float:
 
 _LANE: Final = 0.055
 """Height of one repeat's line of failures, as a share of the axes."""
+_FEWEST_LANES: Final = 2
+"""One line alone would leave no room for the words beside it."""
 
 
 def _latency_axis(ax: Axes, limits: Limits, scale: Scale, lanes: int) -> float:
@@ -264,7 +266,7 @@ def _latency_axis(ax: Axes, limits: Limits, scale: Scale, lanes: int) -> float:
     if scale not in get_args(Scale):
         raise ValueError(f"scale is {scale!r}; accepted: {', '.join(get_args(Scale))}")
     low, high = limits
-    top = max(0.4, 1 - _LANE * (lanes + 0.6))
+    top = max(0.4, 1 - _LANE * (max(lanes, _FEWEST_LANES) + 0.6))
     if scale == "log":
         ax.set_yscale("log")
         ax.set_ylim(low, low * (high / low) ** (1 / top))

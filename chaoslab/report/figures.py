@@ -66,7 +66,7 @@ def timeline(
     for ax in figure.axes:  # names at fixed places stand in one line, and no label of a tick is measured for it
         box = ax.get_position()
         ax.yaxis.set_label_coords(-0.55 / (box.width * figure.get_figwidth()), 0.5)
-        ax.xaxis.set_label_coords(0.5, -0.24 / (box.height * height))
+        ax.xaxis.set_label_coords(0.5, -0.27 / (box.height * height))
     detail = plots.Detail(name=result.name, repeats=probes, ax=axes[0], limits=limits)
     return plots.picture(figure, alt=_timeline_alt(result), caption=_timeline_caption(result, len(runs)), detail=detail)
 
