@@ -19,7 +19,7 @@ from chaoslab.export import markdown, prometheus
 if TYPE_CHECKING:
     from chaoslab.analysis import Analysis
     from chaoslab.comparison import Comparison
-    from chaoslab.report.outlook import budget, changed, histories
+    from chaoslab.report.outlook import budget, changed, dashboard, histories, table
     from chaoslab.report.section import Section
     from chaoslab.report.sections import (
         against,
@@ -44,6 +44,7 @@ __all__ = [
     "changed",
     "changes",
     "comparison",
+    "dashboard",
     "doses",
     "histories",
     "method",
@@ -54,13 +55,17 @@ __all__ = [
     "render",
     "scenarios",
     "style",
+    "table",
     "write_all",
     "write_comparison",
     "write_page",
     "write_trends",
 ]
 
-_HOMES: Final = {"Section": "section", **dict.fromkeys(("budget", "changed", "histories"), "outlook")}
+_HOMES: Final = {
+    "Section": "section",
+    **dict.fromkeys(("budget", "changed", "dashboard", "histories", "table"), "outlook"),
+}
 """Module of each name that is imported when it is first used; of all others it is `sections`."""
 
 NOTEBOOK: Final = "03_resilience_report.ipynb"

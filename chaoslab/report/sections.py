@@ -44,13 +44,13 @@ def answer(analysis: Analysis) -> Section:
         "exit_code": analysis.exit_code(),
         "strict_exit_code": analysis.exit_code(fail_on_violation=True),
     }
-    return replace(_render("answer", analysis=analysis), outcome=outcome)
+    return replace(rendered("answer", analysis=analysis), outcome=outcome)
 
 
 def doses(analysis: Analysis) -> Section:
     """Return what was asked of each fault beside what was measured."""
     drawn = figures.doses(analysis) if narrative.dose_rows(analysis) else None
-    return _render("doses", analysis=analysis, figure=drawn)
+    return rendered("doses", analysis=analysis, figure=drawn)
 
 
 def scenarios(analysis: Analysis, campaign: Campaign, *, scale: plots.Scale = "log") -> Section:
@@ -66,7 +66,7 @@ def scenarios(analysis: Analysis, campaign: Campaign, *, scale: plots.Scale = "l
             )
             for result in analysis.scenarios
         ]
-    return _render("scenarios", drawn=drawn)
+    return rendered("scenarios", drawn=drawn)
 
 
 @contextmanager
@@ -87,28 +87,28 @@ def _only_new_garbage() -> Iterator[None]:
 
 def recovery(analysis: Analysis) -> Section:
     """Return the recovery curves of all scenarios on one scale."""
-    return _render("recovery", figure=figures.recoveries(analysis))
+    return rendered("recovery", figure=figures.recoveries(analysis))
 
 
 def method(analysis: Analysis) -> Section:
     """Return how it was measured: mechanisms, methods, provenance."""
-    return _render("method", analysis=analysis)
+    return rendered("method", analysis=analysis)
 
 
 def probes(campaign: Campaign) -> Section:
     """Return what each probe saw, where there were several."""
     table = probe_table(campaign)
-    return _render("probes", rows=table.astype(object).where(table.notna(), None).to_dict("records"))
+    return rendered("probes", rows=table.astype(object).where(table.notna(), None).to_dict("records"))
 
 
 def omissions(analysis: Analysis) -> Section:
     """Return what was not measured, and why."""
-    return _render("omissions", analysis=analysis)
+    return rendered("omissions", analysis=analysis)
 
 
 def rehearsal(meta: Mapping[str, Any]) -> Section:
     """Return what a dry run planned, from its `campaign.json`: nothing was injected, so nothing is judged."""
-    return _render("rehearsal", meta=meta)
+    return rendered("rehearsal", meta=meta)
 
 
 def comparison(found: Comparison) -> Section:
@@ -119,7 +119,7 @@ def comparison(found: Comparison) -> Section:
         "exit_code": found.exit_code(),
         "strict_exit_code": found.exit_code(fail_on_regression=True),
     }
-    section = _render("comparison", found=found, words_of=comparisons, figure=_forest(found, "gate"))
+    section = rendered("comparison", found=found, words_of=comparisons, figure=_forest(found, "gate"))
     return replace(section, outcome=outcome)
 
 
@@ -130,17 +130,17 @@ def against(campaign: Campaign, baseline: str) -> Section:
         UsageError: neither a folder nor the name of a stored baseline.
     """
     if not baseline:
-        return _render("against", reason="")
+        return rendered("against", reason="")
     earlier = baselines.find(baseline)
     try:
         return comparison(compare(earlier, campaign))
     except ChaoslabError as refusal:
-        return _render("against", reason=str(refusal))
+        return rendered("against", reason=str(refusal))
 
 
 def changes(found: Comparison) -> Section:
     """Return what was explored beside the gate, and how all of it was compared."""
-    return _render("changes", found=found, words_of=comparisons, figure=_forest(found, "explored"))
+    return rendered("changes", found=found, words_of=comparisons, figure=_forest(found, "explored"))
 
 
 def _forest(found: Comparison, role: Role) -> plots.Picture | None:
@@ -152,7 +152,8 @@ def _forest(found: Comparison, role: Role) -> plots.Picture | None:
     return plots.picture(forest.forest(rows), alt=forest.describe(rows), caption=caption)
 
 
-def _render(name: str, **values: Any) -> Section:
+def rendered(name: str, **values: Any) -> Section:
+    """Return a template of `template/parts` as a section."""
     return Section(_environment().get_template(f"{name}.html.j2").render(values))
 
 
