@@ -89,19 +89,23 @@ def cost(commands: Sequence[Sequence[str]]) -> tuple[float, float, float]:
 
 
 def starts(count: int) -> None:
-    """Print what short commands take beyond an interpreter that does nothing; median of `count`, in turns."""
+    """Print what short commands take beyond an interpreter that does nothing; medians of `count`, in turns."""
     commands = {
-        "pass": ["-c", "pass"],
+        "python -c pass": ["-c", "pass"],
         "import chaoslab": ["-c", "import chaoslab"],
-        "--help": ["-m", "chaoslab", "--help"],
+        "chaoslab --help": ["-m", "chaoslab", "--help"],
     }
-    taken: dict[str, list[float]] = {name: [] for name in commands}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for _ in range(count):
         for name, arguments in commands.items():
-            taken[name].append(cost([[sys.executable, "-P", *arguments]])[0] * 1e3)
-    idle = statistics.median(taken.pop("pass"))
-    for name, times in taken.items():
-        print(f"{name}: {statistics.median(times) - idle:.0f} ms more than `python -c pass`")
+            taken[name].append(cost([[sys.executable, "-P", *arguments]])[:2])
+    wall, used = (
+        {name: 1e3 * statistics.median(one[place] for one in times) for name, times in taken.items()}
+        for place in (0, 1)
+    )
+    for name in list(commands)[1:]:
+        more, cpu = (found[name] - found["python -c pass"] for found in (wall, used))
+        print(f"{name}: {more:.0f} ms more than `python -c pass` (CPU {cpu:.0f} ms)")
 
 
 def write_notebook(path: Path) -> None:
