@@ -20,7 +20,7 @@ FLOORS = {
     2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
     | {"probe", "prober", "transport", "vitals", "recorder", "resources", "instrument", "journal_lines"}
     | {"addresses", "http_probe", "tcp_probe", "postgres_probe", "command_probe", "monitoring"}
-    | {"campaign_file", "drift", "changepoints", "charts"},
+    | {"campaign_file", "drift", "changepoints", "charts", "probe_table"},
     3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"}
     | {"comparison", "forest", "design", "trends", "budget", "live"},
     4: {"study", "progress", "description", "experiment", "resume", "deployment", "report", "export", "baselines"}
@@ -28,7 +28,18 @@ FLOORS = {
     5: {"cli", "demo", "batch", "__main__"},
 }
 ANALYSIS = {"metrics", "drift", "plots", "verdict", "analysis", "study", "report", "export"}
-ANALYSIS |= {"comparison", "forest", "baselines", "budget", "changepoints", "charts", "design", "trends", "live"}
+ANALYSIS |= {
+    "comparison",
+    "forest",
+    "baselines",
+    "budget",
+    "changepoints",
+    "charts",
+    "design",
+    "trends",
+    "live",
+    "probe_table",
+}
 EXPERIMENT = ({"agent"} | FLOORS[2] | FLOORS[3] | FLOORS[4]) - ANALYSIS - {"store", "campaign_file"}
 
 

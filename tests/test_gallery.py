@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
+from matplotlib.axes import Axes
 
 from chaoslab import charts, forest, plots
 from chaoslab.study import picture as study
 from docs.gallery import draw
+from tests.overlaps import overlaps
 
 PAGES = draw.pages()
 
@@ -37,9 +39,19 @@ def test_a_page_shows_what_its_code_draws(page: draw.Page) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_page_calls_its_function_with_a_table_and_says_what_is_seen(page: draw.Page) -> None:
+def test_no_words_lie_over_each_other(page: draw.Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Axes] = []
+    monkeypatch.setattr(plots, "picture", lambda ax, alt: drawn.append(ax) or SimpleNamespace(svg=""))
+    page.draw()
+    figure = drawn[0].get_figure(root=True)
+    assert figure is not None
+    assert overlaps(figure) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_calls_its_function_with_data_and_says_what_is_seen(page: draw.Page) -> None:
     assert f"{page.name}(" in page.code
-    assert "pd." in page.code
+    assert "pd." in page.code or "data/reference" in page.code
     assert len(page.alt) > 40
     assert f"![{page.alt}]({page.picture.name})" in page.path.read_text(encoding="utf-8")
 

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chaoslab import report
 from chaoslab.records import RunState
-from chaoslab.report.sections import TEMPLATE
+from chaoslab.report.section import TEMPLATE
 from tests.campaigns import RunRows, make_campaign, make_dose, make_run
 
 ATTACKS = [

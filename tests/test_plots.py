@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -13,13 +14,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.text import Text
 
 from chaoslab import plots
+from chaoslab.analysis import analyse
 from chaoslab.intervals import Estimate
+from chaoslab.report import sections
 from chaoslab.store import Campaign
 from tests.campaigns import make_campaign, make_dose, make_run
+from tests.overlaps import overlaps
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +145,25 @@ def test_each_outcome_has_a_shape_and_a_word_of_its_own() -> None:
         assert words in texts(ax)
 
 
+def test_objectives_of_several_metrics_have_an_axis_and_a_threshold_each() -> None:
+    rows = [
+        plots.Judged(label="MTTR", estimate=estimate(3, 2, 4), outcome="pass", threshold=30, comparison="<="),
+        plots.Judged(
+            label="availability", estimate=estimate(80, 70, 90, unit="%"), outcome="fail", threshold=95, comparison=">="
+        ),
+        plots.Judged(label="never", estimate=estimate(None), outcome="inconclusive", threshold=5, comparison="<="),
+    ]
+    ax = plots.slos(rows)
+    for words in ("≤ 30 s", "≥ 95 %", "3.00 s [2.00, 4.00] · pass", "80.00 % [70.00, 90.00] · FAIL", "not measured"):
+        assert words in texts(ax)
+    marks = {
+        line.get_marker(): float(np.asarray(line.get_xdata())[0]) for line in ax.lines if line.get_marker() in "oX"
+    }
+    assert 0.1 < marks["o"] < 0.2  # 3 of 0 to 30
+    assert 0.4 < marks["X"] < 0.6  # 80 of 70 to 95
+    assert [line.get_marker() for line in ax.lines].count("o") == 1
+
+
 def test_what_was_not_measured_is_a_word_and_no_mark() -> None:
     ax = plots.slo([plots.Row(label="a", estimate=estimate(None))], threshold=5, comparison="<=", unit="s")
     assert "not measured" in texts(ax)
@@ -187,6 +211,44 @@ def test_every_function_draws_where_it_is_told_and_returns_it(
     assert plots.slo([], ax=axes[2], threshold=1, comparison="<=", unit="s") is axes[2]
     assert plots.recovery_curve(curve, ax=axes[3]) is axes[3]
     assert plots.dose([], ax=axes[4]) is axes[4]
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 5])
+def test_no_words_lie_over_each_other_in_a_report(
+    repeats: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [make_run(repeat=n, type="memory_stress", down=[(6.0, 8.0)], seed=n) for n in range(1, repeats + 1)]
+    assert drawn_overlaps(make_campaign(tmp_path / "campaign", runs), monkeypatch) == []
+
+
+def test_no_words_lie_over_each_other_in_the_report_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (
+        drawn_overlaps(Campaign.open(Path(__file__).parents[1] / "data" / "reference" / "fragile"), monkeypatch) == []
+    )
+
+
+def drawn_overlaps(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Draw all figures of a campaign's report; return the words in them that lie over each other."""
+    found: list[tuple[str, str]] = []
+    drawn = plots.picture
+
+    def spied(figure: Figure, **options: Any) -> plots.Picture:
+        made = drawn(figure, **options)
+        found.extend(overlaps(figure))
+        return made
+
+    monkeypatch.setattr(plots, "picture", spied)
+    analysis = analyse(campaign)
+    for section in (sections.scenarios(analysis, campaign), sections.recovery(analysis), sections.doses(analysis)):
+        assert "<img" in section.html
+    return found
+
+
+def test_words_over_each_other_are_found() -> None:
+    figure = plots.figure()
+    figure.text(0.5, 0.5, "failed")
+    figure.text(0.5, 0.51, "outage")
+    assert overlaps(figure) == [("failed", "outage")]
 
 
 def test_drawing_leaves_the_global_settings_alone(probes: list[plots.Series]) -> None:

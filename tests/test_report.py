@@ -19,6 +19,7 @@ from chaoslab import report, share
 from chaoslab.analysis import analyse
 from chaoslab.errors import CampaignFolderError, ChaoslabError, UsageError
 from chaoslab.metrics import Span
+from chaoslab.probe_table import probe_table
 from chaoslab.records import RunState
 from chaoslab.report import figures, sections
 from chaoslab.report import notebook as notebooks
@@ -231,7 +232,8 @@ def test_the_executed_notebook_shows_the_numbers_of_the_analysis(rendered: Path,
         if cell.cell_type == "code" and cell.source.startswith("report.") and cell.outputs
     }
     assert list(shown) == [
-        f"report.{name}" for name in ("answer", "scenarios", "recovery", "doses", "against", "method", "omissions")
+        f"report.{name}"
+        for name in ("answer", "scenarios", "recovery", "doses", "against", "method", "probes", "omissions")
     ]
     results = json.loads((rendered / "chaos_results.json").read_text())
     availability = results["scenarios"][1]["estimates"]["availability_percent"]
@@ -274,6 +276,47 @@ def test_a_timeline_carries_what_can_be_read_off_it(page: str, campaign: Campaig
         assert sum(column[2] for column in detail["columns"]) == len(rows) - len(good)
         lows, highs = ([c[place] for c in detail["columns"] if c[3] is not None] for place in (3, 5))
         assert (min(lows), max(highs)) == pytest.approx((good.min(), good.max()), rel=0.005)
+
+
+def test_probes_that_were_sent_late_are_marked_in_the_figure_and_counted_where_it_is_read_off(tmp_path: Path) -> None:
+    run = make_run()
+    sent = [12_000 if seq in (40, 41, 120) else 50 for seq in run.probes["seq"]]
+    campaign = make_campaign(tmp_path / "late", [replace(run, probes={**run.probes, "sent_us": sent})])
+    found = sections.scenarios(analyse(campaign), campaign).html
+    [detail] = [json.loads(html.unescape(one)) for one in re.findall(r"data-detail='([^']*)'", found)]
+    assert sum(column[6] for column in detail["columns"] if len(column) > 6) == 3
+    drawn = base64.b64decode(re.findall(r"svg\+xml;base64,([^\"]*)", found)[0]).decode()
+    assert "sent late" in drawn
+    on_time = make_campaign(tmp_path / "on-time", [run])
+    drawn = base64.b64decode(
+        re.findall(r"svg\+xml;base64,([^\"]*)", sections.scenarios(analyse(on_time), on_time).html)[0]
+    ).decode()
+    assert "sent late" not in drawn
+
+
+def test_each_of_several_probes_has_a_row_that_says_whether_it_is_judged(tmp_path: Path) -> None:
+    run = make_run(down=[(6.0, 8.0)])
+    count = len(run.probes["seq"])
+    both = {name: [*values, *values] for name, values in run.probes.items()}
+    both["probe"] = ["health"] * count + ["port <b>"] * count
+    both["error"] = [
+        *run.probes["error"],
+        *["unsent" if at % 50 == 0 else kind for at, kind in enumerate(run.probes["error"])],
+    ]
+    both["outcome"] = ["success" if kind is None else "failure" for kind in both["error"]]
+    told = [{"name": "port <b>", "type": "tcp"}, {"name": "health", "type": "http"}]
+    campaign = make_campaign(tmp_path / "campaign", [replace(run, probes=both)], probes=told)
+    health, port = probe_table(campaign).to_dict("records")
+    assert (health["probe"], health["judged"], health["sent"], health["failed"]) == ("health", True, 200, 20)
+    assert (port["type"], port["judged"], port["sent"], port["failed"], port["unsent"]) == ("tcp", False, 196, 20, 4)
+    assert 20 <= port["p50_ms"] < port["p95_ms"] < port["p99_ms"] < 21
+    page = Outline(sections.probes(campaign).html)
+    assert "port <b>" in page.text
+    assert page.text.count("recorded, not judged") == 1
+
+
+def test_a_campaign_with_one_probe_says_so(campaign: Campaign) -> None:
+    assert "The health check was the only probe" in sections.probes(campaign).html
 
 
 def test_the_report_holds_the_campaign_against_a_baseline(campaign: Campaign, tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chaoslab import report
+from chaoslab.batch import page as summary
+from chaoslab.batch.plan import Job
+from chaoslab.batch.result import Result
 from tests.campaigns import make_campaign
 from tests.conftest import missing
 from tests.test_report import make, make_run
@@ -112,6 +115,40 @@ def test_axe_finds_nothing_to_complain_about(opened: Open, scheme: str, width: i
         details.evaluate("(element) => { element.open = true; }")
     found = Axe().run(page).response["violations"]
     assert [f"{one['impact']}: {one['help']}: {one['nodes'][0]['html'][:200]}" for one in found] == []
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The page of trends over the reference's history, and the summary of a batch."""
+    folder = tmp_path_factory.mktemp("others")
+    history = Path(__file__).parents[1] / "data" / "reference" / "history"
+    report.write_trends(folder / "trends.html", {"campaigns": [str(history)]})
+    job = Job(number=1, notebook=Path("03_resilience_report.ipynb"), parameters={"campaign": "<b>"}, injects=False)
+    (folder / f"{job.slug}.html").touch()
+    failed = Result(exit_code=1, strict_exit_code=1, error="the kernel died")
+    rows = [(job, Result(exit_code=0, strict_exit_code=1, outcome="fail", says="1 of 5 is missed.")), (job, failed)]
+    (folder / "batch.html").write_text(summary.render(rows, folder), encoding="utf-8")
+    return {name: (folder / f"{name}.html").as_uri() for name in ("trends", "batch")}
+
+
+@pytest.mark.parametrize(("scheme", "width"), [(LIGHT, 1280), (DARK, 390)])
+@pytest.mark.parametrize("name", ["trends", "batch"])
+def test_the_other_pages_are_accessible_and_fit_the_screen(
+    browser: Browser, others: dict[str, str], name: str, scheme: Any, width: int
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    shown = context.new_page()
+    asked: list[str] = []
+    shown.on("request", lambda request: asked.append(request.url))
+    shown.goto(others[name])
+    shown.wait_for_function(SETTLED)
+    found = Axe().run(shown).response["violations"]
+    assert [f"{one['impact']}: {one['help']}: {one['nodes'][0]['html'][:200]}" for one in found] == []
+    assert shown.evaluate(WIDER) == 0
+    assert [url for url in asked if not url.startswith("data:")] == [others[name]]
+    context.close()
 
 
 def test_the_page_follows_the_readers_scheme(opened: Open) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from chaoslab import charts, plots, report, share, store
 from chaoslab.errors import CampaignFolderError, UsageError
 from chaoslab.intervals import Estimate
 from chaoslab.report import notebook as notebooks
+from chaoslab.report.sparklines import sparkline
 from chaoslab.trends import History, Point, Trends, incomparable, trends, with_changes
 from tests.campaigns import make_campaign, make_run
 from tests.test_cli import chaoslab as run_command
@@ -297,6 +300,46 @@ def test_only_what_changed_is_drawn_as_changed(mttr: Trends, campaigns: Path) ->
     assert "Control" not in changed.alt
     assert "Control (no fault): MTTR" in report.histories(mttr, "mttr_seconds").alt
     assert report.changed(trends(campaigns / "week-00")) is None
+
+
+def test_the_dashboard_has_a_tile_for_each_history_with_what_changed(mttr: Trends) -> None:
+    shown = report.dashboard(mttr).html
+    assert shown.count("<svg") == len(mttr.histories) == 2
+    assert "a change is claimed in 1" in shown
+    assert mttr.history(OUTAGE, "mttr_seconds").changes_table()["words"][0] in shown
+    assert shown.count("<li class=changed>") == 1
+
+
+def test_a_sparkline_marks_each_campaign_each_change_and_what_is_only_a_bound() -> None:
+    table = trends_of([2.0, 2.1, None, 2.2, 2.1, 6.0, 6.2, 6.1, 6.3, 6.2])
+    drawn = sparkline(table, alt='<b> & "quoted"')
+    root = ElementTree.fromstring(drawn)
+    assert root.get("aria-label") == '<b> & "quoted"'
+    kinds = [part.get("class") for part in root]
+    assert kinds.count("dot") + kinds.count("newest") == 9
+    line = next(part.get("d") or "" for part in root if part.get("class") == "line")
+    assert line.count("M") == 2  # it breaks where a campaign has no value
+    bound = replace(table.points[-1], estimate=Estimate(value=None, method="t", n=3, unit="s", censored=1, horizon=9.0))
+    ended = sparkline(replace(table, points=(*table.points[:-1], bound)), alt="a")
+    assert [part.tag for part in ElementTree.fromstring(ended) if part.get("class") == "newest"] == ["path"]
+
+
+def test_the_place_of_a_change_in_a_sparkline_is_before_the_first_campaign_of_the_new_level(mttr: Trends) -> None:
+    root = ElementTree.fromstring(sparkline(mttr.history(OUTAGE, "mttr_seconds"), alt="a"))
+    [change] = [part.get("d") or "" for part in root if part.get("class") == "change"]
+    marks = [float(part.get("cx") or 0) for part in root if part.tag == "circle"]
+    assert marks[4] < float(change[1:].split()[0]) < marks[5]
+
+
+@pytest.mark.parametrize("values", [[None, None], [2.0], [2.0, 2.0, 2.0]])
+def test_a_history_without_values_or_without_spread_has_a_sparkline(values: list[float | None]) -> None:
+    root = ElementTree.fromstring(sparkline(history(values), alt="a"))
+    assert len([part for part in root if part.tag == "circle"]) == len([one for one in values if one is not None])
+
+
+def trends_of(values: list[float | None]) -> History:
+    [found] = with_changes([history(values)])
+    return found
 
 
 def test_the_notebook_shows_the_histories_and_the_budget(mttr: Trends, campaigns: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ table { border-collapse: collapse; width: 100%; }
 caption { text-align: left; font-weight: 600; padding-bottom: 0.5rem; }
 th, td { text-align: left; vertical-align: top; padding: 0.4rem 0.8rem 0.4rem 0; border-bottom: 1px solid var(--rule); }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
-</style></head><body>
+</style></head><body><main>
 <h1>Batch of notebooks</h1>
 <p>{{ headline }}</p>
 <div class="scroll" tabindex="0" role="group" aria-label="table of executions"><table>
@@ -45,7 +45,7 @@ th, td { text-align: left; vertical-align: top; padding: 0.4rem 0.8rem 0.4rem 0;
 <td>{{ redact(job.words()) }}</td><td>{{ word(result) }}</td><td>{{ redact(result.error or result.says) }}</td>
 <td class="number">{{ result.seconds }}</td></tr>
 {% endfor %}</tbody></table></div>
-</body></html>
+</main></body></html>
 """
 
 

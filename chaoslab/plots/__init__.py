@@ -18,7 +18,7 @@ from chaoslab.plots.canvas import (
 )
 from chaoslab.plots.detail import Detail, columns
 from chaoslab.plots.doses import dose
-from chaoslab.plots.objectives import Row, slo, slo_limits
+from chaoslab.plots.objectives import Judged, Row, slo, slo_limits, slos
 from chaoslab.plots.palette import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RULE, SHADE, SMALL, TEXT
 from chaoslab.plots.pictures import Picture, picture
 from chaoslab.plots.recovery import recovery_curve
@@ -47,6 +47,7 @@ __all__ = [
     "TEXT",
     "Detail",
     "FaultSpan",
+    "Judged",
     "Limits",
     "Picture",
     "Resource",
@@ -70,6 +71,7 @@ __all__ = [
     "series",
     "slo",
     "slo_limits",
+    "slos",
     "timeline",
     "words_of_row",
 ]

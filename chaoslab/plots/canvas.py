@@ -54,6 +54,7 @@ def plain(ax: Axes) -> None:
     ax.grid(visible=True, color=RULE, lw=0.6)
     ax.set_axisbelow(True)
     ax.tick_params(colors=MUTED, labelsize=SMALL, length=0)
+    ax.tick_params(axis="x", pad=6)  # clear of the lowest number of the other axis
 
 
 def named_rows(ax: Axes, names: Sequence[str]) -> None:
@@ -64,6 +65,22 @@ def named_rows(ax: Axes, names: Sequence[str]) -> None:
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
     ax.grid(visible=False, axis="y")
+
+
+def name_of_row(ax: Axes, place: int, name: str) -> None:
+    """Write a name to the left of the row at `place`, for axes that have no ticks."""
+    ax.annotate(
+        printable(name),
+        (0.0, place),
+        xycoords=("axes fraction", "data"),
+        xytext=(-4, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        size=SMALL,
+        color=INK,
+        parse_math=False,
+    )
 
 
 def words_of_row(ax: Axes, place: int, words: str, *, weight: str = "normal") -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
-from chaoslab.plots.timelines import Series, injection_end, latencies, window_of
+from chaoslab.plots.timelines import Series, injection_end, late, latencies, window_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,12 +24,13 @@ COLUMNS: Final = 720
 def columns(repeats: Sequence[Series], *, count: int = COLUMNS) -> pd.DataFrame:
     """Return the probes of all repeats in `count` equal columns of the time axis, those without a probe left out.
 
-    The index is the column's number; `probes` and `failed` count, `low`, `median` and `high` are of the successes in
-    ms, NaN where there is none.
+    The index is the column's number; `probes`, `failed` and `late` (sent late by the prober) count, `low`, `median` and
+    `high` are of the successes in ms, NaN where there is none.
     """
     first, last = window_of(repeats)
     seconds = np.concatenate([np.empty(0), *(series.seconds("scheduled_us") for series in repeats)])
     values = pd.Series(np.concatenate([np.empty(0), *(latencies(series.rows) for series in repeats)]))
+    held = pd.Series(np.concatenate([np.empty(0, dtype=bool), *(late(series.rows) for series in repeats)]))
     places = np.clip(((seconds - first) / (last - first) * count).astype(int), 0, count - 1)
     grouped = values.groupby(places)
     return pd.DataFrame(
@@ -39,6 +40,7 @@ def columns(repeats: Sequence[Series], *, count: int = COLUMNS) -> pd.DataFrame:
             "low": grouped.min(),
             "median": grouped.median(),
             "high": grouped.max(),
+            "late": held.groupby(places).sum(),
         }
     )
 
@@ -65,12 +67,16 @@ class Detail:
                 "limits": self.limits,
                 "log": self.ax.get_yscale() == "log",
                 "count": COLUMNS,
-                "columns": [
-                    [int(index), *map(_short, row)] for index, row in zip(table.index, table.to_numpy(), strict=True)
-                ],
+                "columns": [_column(index, row) for index, row in zip(table.index, table.to_numpy(), strict=True)],
             },
             separators=(",", ":"),
         )
+
+
+def _column(index: int, row: Iterable[float]) -> list[float | int | None]:
+    """Return a column's number and values; how many were late only where any was."""
+    *values, held = map(_short, row)
+    return [int(index), *values, held] if held else [int(index), *values]
 
 
 def _short(value: Any) -> float | int | None:

@@ -1,17 +1,20 @@
-"""Estimates with their intervals against the threshold of an objective."""
+"""Estimates with their intervals against the thresholds of objectives: of one metric, or of several."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
 
+import numpy as np
 import pandas as pd
+from matplotlib.collections import PolyCollection
+from matplotlib.ticker import MaxNLocator
 
 from chaoslab import wording
 from chaoslab.intervals import Estimate
-from chaoslab.plots.canvas import Limits, axes_or_new, named_rows, words_of_row
-from chaoslab.plots.palette import INK, MUTED, OUTCOMES, SHADE, SMALL
+from chaoslab.plots.canvas import Limits, axes_or_new, name_of_row, named_rows, words_of_row
+from chaoslab.plots.palette import INK, MUTED, OUTCOMES, RULE, SHADE, SMALL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +27,15 @@ class Row:
     label: str
     estimate: Estimate
     outcome: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged(Row):
+    """One row of `slos`: with the threshold that it is held against, and the limits of its own axis."""
+
+    threshold: float
+    comparison: Literal["<=", ">="]
+    limits: Limits | None = None
 
 
 def slo(
@@ -67,10 +79,80 @@ def slo(
         color=INK,
     )
     for place, row in enumerate(rows):
-        _estimate(ax, place, row, (low, high))
+        _estimate(ax, place, row, (low, high), float)
     named_rows(ax, [row.label for row in rows])
     ax.set_xlabel(unit, color=MUTED, size=SMALL)
     return ax
+
+
+_HALF: Final = 0.2
+"""Half the height of a row's own axis in `slos`, in rows."""
+
+
+def slos(rows: Sequence[Judged] | pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw estimates of several metrics, each against its threshold on an axis of its own; the wrong side is shaded.
+
+    The marks are those of `slo`.
+
+    Args:
+        rows: from top to bottom. Or a table with the columns label, value, low, high, unit, threshold and comparison
+            and, where somebody judged, outcome: a scenario's part of `Analysis.table()` with labels.
+        ax: where to draw; a new figure's axes if None.
+    """
+    ax = axes_or_new(ax)
+    rows = _judged(rows) if isinstance(rows, pd.DataFrame) else rows
+    wrong = []
+    for place, row in enumerate(rows):
+        low, high = limits = row.limits or slo_limits([row.estimate], row.threshold)
+        across = _across(limits)
+        line = across(row.threshold)
+        left, right = (line, 1.0) if row.comparison == "<=" else (0.0, line)
+        top, bottom = place - _HALF, place + _HALF
+        wrong.append([(left, top), (right, top), (right, bottom), (left, bottom)])
+        ticks = [tick for tick in _TICKS.tick_values(low, high) if low <= tick <= high]
+        ax.vlines([across(tick) for tick in ticks], top, bottom, color=RULE, lw=0.6, zorder=0.5)
+        for tick in ticks:
+            ax.annotate(
+                f"{tick:,g}", (across(tick), bottom), xytext=(0, -3), textcoords="offset points", ha="center", va="top",
+                size=SMALL, color=MUTED,
+            )  # fmt: skip
+        ax.vlines([line], top, bottom, color=INK, lw=1.2, ls=(0, (4, 2)), zorder=1)
+        ax.annotate(
+            wording.objective(row.comparison, row.threshold, row.estimate.unit),
+            (line, top), xytext=(0, 2), textcoords="offset points", ha=_anchor(row.threshold, low, high), va="bottom",
+            size=SMALL, color=INK,
+        )  # fmt: skip
+        _estimate(ax, place, row, limits, across)
+        name_of_row(ax, place, row.label)
+    ax.add_collection(PolyCollection(wrong, facecolors=SHADE, linewidths=0, zorder=0), autolim=False)
+    ax.hlines(np.arange(len(rows)) + _HALF, 0, 1, color=RULE, lw=0.8, zorder=0.6)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(max(len(rows), 1) - 0.5, -0.5)
+    ax.set_axis_off()
+    return ax
+
+
+_TICKS: Final = MaxNLocator(6, steps=[1, 2, 5, 10])
+
+
+def _across(limits: Limits) -> Callable[[float], float]:
+    """Return what takes a value to its share of the axis between `limits`."""
+    low, high = limits
+    return lambda value: (value - low) / (high - low)
+
+
+def _judged(table: pd.DataFrame) -> list[Judged]:
+    found = []
+    for unit, threshold, comparison, row in zip(
+        table["unit"], table["threshold"], table["comparison"], _rows(table, ""), strict=True
+    ):
+        known = replace(row.estimate, unit=unit)
+        found.append(
+            Judged(
+                label=row.label, estimate=known, outcome=row.outcome, threshold=float(threshold), comparison=comparison
+            )
+        )
+    return found
 
 
 def _rows(table: pd.DataFrame, unit: str) -> list[Row]:
@@ -111,31 +193,26 @@ def _anchor(value: float, low: float, high: float) -> Literal["left", "center", 
     return "left" if share < 0.15 else "right" if share > 0.85 else "center"
 
 
-def _estimate(ax: Axes, place: int, row: Row, limits: Limits) -> None:
+def _estimate(ax: Axes, place: int, row: Row, limits: Limits, across: Callable[[float], float]) -> None:
+    """Draw an estimate with its interval, cut at `limits`, and its words; `across` takes a value to its place."""
     marker, face, edge, word = OUTCOMES[row.outcome]
     estimate = row.estimate
     text = wording.estimate(estimate)
     weight = "bold" if row.outcome == "fail" else "normal"
     words_of_row(ax, place, f"{text} · {word}" if word else text, weight=weight)
     low, high = limits
+
+    def at(value: float) -> float:
+        return across(min(max(value, low), high))
+
     if estimate.value is None and estimate.horizon is not None:
-        ax.plot([max(low, min(estimate.horizon, high)), high], [place, place], color=edge, lw=1.8, ls=(0, (1, 1)))
-        ax.plot([high], [place], ">", color=edge, ms=6, mew=1.4, clip_on=False)
+        ax.plot([at(estimate.horizon), at(high)], [place, place], color=edge, lw=1.8, ls=(0, (1, 1)))
+        ax.plot([at(high)], [place], ">", color=edge, ms=6, mew=1.4, clip_on=False)
     if estimate.value is None:
         return
     left = estimate.value if estimate.low is None else estimate.low
     right = estimate.value if estimate.high is None else estimate.high
-    ax.plot([max(left, low), min(right, high)], [place, place], color=edge, lw=1.8, solid_capstyle="butt")
+    ax.plot([at(left), at(right)], [place, place], color=edge, lw=1.8, solid_capstyle="butt")
     for bound, tip in ((left, "<" if left < low else "|"), (right, ">" if right > high else "|")):
-        ax.plot([min(max(bound, low), high)], [place], tip, color=edge, ms=6, mew=1.4, clip_on=False)
-    ax.plot(
-        [min(max(estimate.value, low), high)],
-        [place],
-        marker,
-        ms=7,
-        mfc=face,
-        mec=edge,
-        mew=1.4,
-        clip_on=False,
-        zorder=4,
-    )
+        ax.plot([at(bound)], [place], tip, color=edge, ms=6, mew=1.4, clip_on=False)
+    ax.plot([at(estimate.value)], [place], marker, ms=7, mfc=face, mec=edge, mew=1.4, clip_on=False, zorder=4)

@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from chaoslab.plots.canvas import Limits, axes_or_new, beside, log_ticks, plain, printable
 from chaoslab.plots.palette import BLUE, INK, MUTED, ORANGE, RULE, SHADE, SMALL, TEXT
-from chaoslab.records import Outcome, RunState
+from chaoslab.records import LAG_LIMIT_US, Outcome, RunState
 from chaoslab.store import Run
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def timeline(
 
     A stroke spans the fastest to the slowest success of one repeat in one column of the time axis, so that no extreme
     is lost however long the series; a column with one probe is a dot. The line is the median over all repeats; it
-    breaks where nothing succeeded. Failed probes are ticks on the repeat's own line, outages the bars under them.
+    breaks where nothing succeeded. Failed probes are ticks on the repeat's own line, outages the bars under them. A
+    notch at the bottom marks a column with a probe that the prober sent late (`records.LAG_LIMIT_US`).
 
     Args:
         repeats: the runs of one scenario, whose `rows` are probes as in `records.PROBES`; or a table of them, as
@@ -124,6 +125,7 @@ def timeline(
     else:
         ax.text(0.5, 0.3, "no probe succeeded", transform=ax.transAxes, ha="center", color=MUTED, size=TEXT)
     _lanes(ax, repeats, edges, top)
+    _late(ax, repeats, edges)
     _injection(ax, repeats, fault)
     _time_axis(ax, window)
     return ax
@@ -131,11 +133,15 @@ def timeline(
 
 def latency_limits(tables: Iterable[pd.DataFrame]) -> Limits:
     """Return limits in ms that hold every success of the probe tables, rounded outward to 1, 2 or 5 × 10ⁿ."""
-    found = np.concatenate([latencies(table) for table in tables] or [np.array([])])
-    good = found[np.isfinite(found)]
-    if not len(good):
+    low, high = math.inf, 0.0
+    for table in tables:
+        good = table.loc[(table["outcome"] == Outcome.SUCCESS).to_numpy(), "latency_us"].to_numpy()
+        if len(good):
+            low, high = min(low, float(good.min()) / 1e3), max(high, float(good.max()) / 1e3)
+    if low > high:
         return (1.0, 1000.0)
-    low, high = max(float(good.min()), 0.01), float(good.max())
+    low = max(low, 0.01)
+    high = max(low, high)
     floor = _round_125(low, up=False)
     return (floor, max(_round_125(high, up=True), 10 * floor))
 
@@ -251,6 +257,8 @@ def _round_125(value: float, *, up: bool) -> float:
 
 _LANE: Final = 0.055
 """Height of one repeat's line of failures, as a share of the axes."""
+_FEWEST_LANES: Final = 2
+"""One line alone would leave no room for the words beside it."""
 
 
 def _latency_axis(ax: Axes, limits: Limits, scale: Scale, lanes: int) -> float:
@@ -258,7 +266,7 @@ def _latency_axis(ax: Axes, limits: Limits, scale: Scale, lanes: int) -> float:
     if scale not in get_args(Scale):
         raise ValueError(f"scale is {scale!r}; accepted: {', '.join(get_args(Scale))}")
     low, high = limits
-    top = max(0.4, 1 - _LANE * (lanes + 0.6))
+    top = max(0.4, 1 - _LANE * (max(lanes, _FEWEST_LANES) + 0.6))
     if scale == "log":
         ax.set_yscale("log")
         ax.set_ylim(low, low * (high / low) ** (1 / top))
@@ -296,9 +304,12 @@ def _strokes(ax: Axes, edges: NDArray[np.float64], series: Series, alpha: float)
 
 
 def _add_strokes(ax: Axes, ends: Sequence[NDArray[np.float64]], **look: Any) -> None:
-    """Draw strokes between pairs of points, as one path: a path a stroke would make a picture of megabytes."""
+    """Draw strokes between pairs of points, as one path: a path a stroke would make a picture of megabytes.
+
+    The axes have their limits already, and are not asked to find them anew among all strokes.
+    """
     outline = Outline(np.stack(ends, axis=1).reshape(-1, 2), np.tile([Outline.MOVETO, Outline.LINETO], len(ends[0])))
-    ax.add_patch(PathPatch(outline, fill=False, **look))
+    ax.add_artist(PathPatch(outline, fill=False, **look))
 
 
 def _median_line(ax: Axes, edges: NDArray[np.float64], repeats: Sequence[Series]) -> None:
@@ -331,6 +342,25 @@ def _failures(ax: Axes, edges: NDArray[np.float64], series: Series, share: float
         middle = ((edges[:-1] + edges[1:]) / 2)[columns]
         ends = [np.stack([middle, np.full(len(middle), share + side)], axis=1) for side in (-reach, reach)]
         _add_strokes(ax, ends, edgecolor=ORANGE, lw=1.3, transform=ax.get_xaxis_transform())
+
+
+def late(probes: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which probes the prober sent so late that their latency says the less of the service; none if not told."""
+    if "sent_us" not in probes:
+        return np.zeros(len(probes), dtype=bool)
+    found: NDArray[np.bool_] = probes["sent_us"].fillna(0).to_numpy(dtype=float) > LAG_LIMIT_US
+    return found
+
+
+def _late(ax: Axes, repeats: Sequence[Series], edges: NDArray[np.float64]) -> None:
+    """Draw a notch at the bottom of each column in which a probe of any repeat was sent late, as one path."""
+    held = [_columns(edges, one.seconds("scheduled_us")[late(one.rows)]) for one in repeats]
+    columns = np.unique(np.concatenate([np.empty(0, dtype=np.intp), *held]))
+    if len(columns):
+        middle = ((edges[:-1] + edges[1:]) / 2)[columns]
+        ends = [np.stack([middle, np.full(len(middle), share)], axis=1) for share in (0.0, 0.035)]
+        _add_strokes(ax, ends, edgecolor=INK, lw=1.3, capstyle="butt", transform=ax.get_xaxis_transform(), zorder=3)
+        beside(ax, 1.006, 0.018, "❘ sent late", ha="left")
 
 
 def _at_share(ax: Axes, share: float) -> float:

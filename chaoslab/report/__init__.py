@@ -7,33 +7,34 @@ page with nbconvert. The sections are what that notebook shows, and what any oth
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from chaoslab import share, store
 from chaoslab.errors import CampaignFolderError, DryRun, UsageError
-from chaoslab.export import comparison as comparisons
 from chaoslab.export import markdown, prometheus
-from chaoslab.report.outlook import budget, changed, histories
-from chaoslab.report.sections import (
-    Section,
-    against,
-    answer,
-    changes,
-    comparison,
-    doses,
-    method,
-    omissions,
-    recovery,
-    rehearsal,
-    scenarios,
-    style,
-)
 
 if TYPE_CHECKING:
     from chaoslab.analysis import Analysis
     from chaoslab.comparison import Comparison
+    from chaoslab.report.outlook import budget, changed, dashboard, histories, table
+    from chaoslab.report.section import Section
+    from chaoslab.report.sections import (
+        against,
+        answer,
+        changes,
+        comparison,
+        doses,
+        method,
+        omissions,
+        probes,
+        recovery,
+        rehearsal,
+        scenarios,
+        style,
+    )
 
 __all__ = [
     "Section",
@@ -43,25 +44,42 @@ __all__ = [
     "changed",
     "changes",
     "comparison",
+    "dashboard",
     "doses",
     "histories",
     "method",
     "omissions",
+    "probes",
     "recovery",
     "rehearsal",
     "render",
     "scenarios",
     "style",
+    "table",
     "write_all",
     "write_comparison",
     "write_page",
     "write_trends",
 ]
 
+_HOMES: Final = {
+    "Section": "section",
+    **dict.fromkeys(("budget", "changed", "dashboard", "histories", "table"), "outlook"),
+}
+"""Module of each name that is imported when it is first used; of all others it is `sections`."""
+
 NOTEBOOK: Final = "03_resilience_report.ipynb"
 TRENDS: Final = "05_trends.ipynb"
 EXECUTED: Final = "report.ipynb"
 PAGE: Final = "report.html"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what draws when it is first used: whoever only executes the notebook does without matplotlib."""
+    if name not in __all__:
+        raise AttributeError(f"module 'chaoslab.report' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"chaoslab.report.{_HOMES.get(name, 'sections')}"), name)
+    return value
 
 
 def write_all(folder: Path | str) -> Analysis:
@@ -94,6 +112,8 @@ def write_comparison(found: Comparison, folder: Path | str) -> None:
     Raises:
         CampaignFolderError: it cannot be written.
     """
+    from chaoslab.export import comparison as comparisons
+
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,6 +169,7 @@ def write_page(folder: Path | str, *, show_code: bool = False, parameters: Mappi
 
 def _write_rehearsal(folder: Path, meta: Mapping[str, Any]) -> Path:
     from chaoslab.report import notebook
+    from chaoslab.report.sections import rehearsal
 
     page = notebook.page_of([rehearsal(meta).html], title=f"Dry run · {meta['campaign']}")
     try:

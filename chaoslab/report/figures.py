@@ -62,10 +62,22 @@ def timeline(
     samples = [plots.Series(run=run, rows=campaign.resources_of(run)) for run in runs]
     for ax, resource in zip(axes[1:], below, strict=True):
         plots.resources(samples, ax=ax, resource=resource)
-    for ax in axes[:-1]:
-        ax.set_xlabel("")
+    _one_time_axis(figure.axes)
+    for ax in figure.axes:  # names at fixed places stand in one line, and no label of a tick is measured for it
+        box = ax.get_position()
+        ax.yaxis.set_label_coords(-0.55 / (box.width * figure.get_figwidth()), 0.5)
+        ax.xaxis.set_label_coords(0.5, -0.27 / (box.height * height))
     detail = plots.Detail(name=result.name, repeats=probes, ax=axes[0], limits=limits)
     return plots.picture(figure, alt=_timeline_alt(result), caption=_timeline_caption(result, len(runs)), detail=detail)
+
+
+def _one_time_axis(axes: Sequence[Axes]) -> None:
+    """Draw the ticks of a time axis that all share at the lowest, and of the others only their lines."""
+    first, last = axes[-1].get_xlim()
+    ticks = [tick for tick in axes[-1].get_xticks() if first <= tick <= last]
+    for ax in axes[:-1]:
+        ax.xaxis.set_visible(False)
+        ax.vlines(ticks, 0, 1, transform=ax.get_xaxis_transform(), color=plots.RULE, lw=0.6, zorder=0.4)
 
 
 def _types(result: ScenarioResult) -> list[str]:
@@ -123,21 +135,21 @@ def judged(probes: pd.DataFrame, campaign: Campaign) -> pd.DataFrame:
 
 
 def objectives(result: ScenarioResult, limits: dict[str, plots.Limits]) -> plots.Picture:
-    """Draw a scenario's estimates against its objectives, a small axis for each, scaled alike in all scenarios."""
-    figure = plots.row_figure(0.5 + 0.55 * len(result.verdicts))
-    axes = figure.subplots(len(result.verdicts), 1, squeeze=False)[:, 0]
-    for ax, verdict in zip(axes, result.verdicts, strict=True):
-        slo = verdict.slo
-        row = plots.Row(label=narrative.metric_name(verdict), estimate=verdict.estimate, outcome=verdict.outcome)
-        plots.slo(
-            [row],
-            ax=ax,
-            threshold=slo.threshold,
-            comparison=slo.comparison,
-            unit=slo.unit,
-            limits=limits[slo.metric],
+    """Draw a scenario's estimates against its objectives, each on an axis of its own, scaled alike in all scenarios."""
+    rows = [
+        plots.Judged(
+            label=narrative.metric_name(verdict),
+            estimate=verdict.estimate,
+            outcome=verdict.outcome,
+            threshold=verdict.slo.threshold,
+            comparison=verdict.slo.comparison,
+            limits=limits[verdict.slo.metric],
         )
-        ax.set_xlabel("")
+        for verdict in result.verdicts
+    ]
+    figure = plots.row_figure(0.35 + 0.55 * len(rows))
+    figure.subplots_adjust(bottom=0.05 / figure.get_figheight())
+    plots.slos(rows, ax=figure.subplots())
     said = ". ".join(f"{narrative.metric_name(v)}: {narrative.outcome(v)}" for v in result.verdicts)
     return plots.picture(figure, alt=f"{result.name}: estimates and intervals against the objectives. {said}.")
 
@@ -172,7 +184,9 @@ def recoveries(analysis: Analysis) -> plots.Picture | None:
     until = 1.05 * max(1.0, *(span.seconds for found in spans.values() for span in found))
     threshold = next((slo.threshold for slo in analysis.slos if slo.metric == "recovery_time_seconds"), None)
     rows = math.ceil(len(spans) / _COLUMNS)
-    figure = plots.figure(height=0.3 + 1.75 * rows)
+    height = 0.75 + 1.75 * rows
+    figure = plots.row_figure(height, left=0.75, right=0.1)
+    figure.subplots_adjust(bottom=0.5 / height, wspace=0.08, hspace=0.45)
     axes: Sequence[Axes] = list(figure.subplots(rows, _COLUMNS, sharey=True, squeeze=False).ravel())
     for ax, (name, found) in zip(axes, spans.items(), strict=False):
         never = [span.seconds for span in found if span.censored]

@@ -23,7 +23,7 @@ from traitlets.config import Config
 import chaoslab
 from chaoslab.errors import ChaoslabError, UsageError
 from chaoslab.parameters import declared, require
-from chaoslab.report.sections import OUTCOME, TEMPLATE
+from chaoslab.report.section import OUTCOME, TEMPLATE
 
 NOTEBOOK_ONLY: Final = "notebook-only"
 """Tag of cells whose output the page leaves out."""
@@ -92,7 +92,7 @@ def read(source: Path) -> nbformat.NotebookNode:
 
 
 def outcome(executed: nbformat.NotebookNode) -> dict[str, Any] | None:
-    """Return what the notebook's last answer tells programs (`sections.Section.outcome`); None without one."""
+    """Return what the notebook's last answer tells programs (`section.Section.outcome`); None without one."""
     outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
     told = [output.data[OUTCOME] for output in outputs if OUTCOME in output.get("data", {})]
     return dict(told[-1]) if told else None

@@ -1,4 +1,4 @@
-"""Figures over several campaigns, laid out and captioned: histories, and what events cost of the error budget."""
+"""What is shown of several campaigns: a dashboard of all histories, figures of them, the cost of events."""
 
 from __future__ import annotations
 
@@ -7,11 +7,54 @@ from typing import TYPE_CHECKING, Final
 
 from chaoslab import budget as budgets
 from chaoslab import charts, plots, wording
+from chaoslab.report.sections import rendered
+from chaoslab.report.sparklines import sparkline
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from chaoslab.report.section import Section
     from chaoslab.trends import History, Trends
 
 _PANEL: Final = 2.5
+
+
+def dashboard(found: Trends) -> Section:
+    """Return a tile for each scenario and metric: the newest estimate, the history as a line, and what changed."""
+    groups = [
+        (scenario, [_tile(history) for history in found.histories if history.scenario == scenario])
+        for scenario in found.scenarios
+    ]
+    changed = sum(bool(history.changes) for history in found.histories)
+    campaigns = max(len(history.points) for history in found.histories)
+    headline = (
+        f"{wording.plural(len(found.histories), 'history', 'histories')} of up to "
+        f"{wording.plural(campaigns, 'campaign')}, the newest {found.newest.name}: "
+        f"{'a change is claimed in ' + str(changed) if changed else 'no change is claimed'}."
+    )
+    return rendered("dashboard", groups=groups, headline=headline)
+
+
+def _tile(history: History) -> dict[str, object]:
+    slo = history.slo
+    ends = [point.started_at for point in (history.points[0], history.points[-1])]
+    told = 10 if ends[0][:10] != ends[1][:10] else 16  # the hour, where all are of one day
+    return {
+        "metric": wording.short_name(history.metric),
+        "objective": wording.objective(slo.comparison, slo.threshold, slo.unit) if slo else "",
+        "newest": wording.estimate(history.points[-1].estimate),
+        "line": sparkline(history, alt=_said(history)),
+        "first": ends[0][:told].replace("T", " "),
+        "last": ends[1][:told].replace("T", " ") if len(history.points) > 1 else "",
+        "changes": list(history.changes_table()["words"]),
+        "otherwise": history.reason or "no change is shown",
+    }
+
+
+def table(frame: pd.DataFrame, label: str, *, empty: str = "Nothing.") -> Section:
+    """Return a table whose first column names its rows; `empty` is said where it has none."""
+    rows = frame.astype(object).where(frame.notna(), "").to_numpy().tolist()
+    return rendered("table", names=list(frame.columns), rows=rows, label=label, empty=empty)
 
 
 def changed(found: Trends) -> plots.Picture | None:

@@ -6,11 +6,12 @@ service or the host is text, never markup.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -20,34 +21,14 @@ from chaoslab.comparison import compare
 from chaoslab.errors import ChaoslabError
 from chaoslab.export import comparison as comparisons
 from chaoslab.export import narrative
+from chaoslab.probe_table import probe_table
 from chaoslab.report import figures
+from chaoslab.report.section import TEMPLATE, Section
 
 if TYPE_CHECKING:
     from chaoslab.analysis import Analysis
     from chaoslab.comparison import Comparison, Role
     from chaoslab.store import Campaign
-
-OUTCOME: Final = "application/vnd.chaoslab.outcome+json"
-"""Type under which an answer travels in a notebook's outputs."""
-
-TEMPLATE: Final = Path(__file__).parent / "template"
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A piece of the report; JupyterLab and nbconvert show its HTML.
-
-    `outcome` is what an executed notebook tells programs: outcome, sentence, and exit code without and with failing.
-    """
-
-    html: str = field(repr=False)
-    outcome: Mapping[str, Any] | None = field(default=None, repr=False)
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        return {} if self.outcome is None else {OUTCOME: dict(self.outcome)}
-
-    def _repr_html_(self) -> str:
-        return self.html
 
 
 def style() -> Section:
@@ -63,48 +44,71 @@ def answer(analysis: Analysis) -> Section:
         "exit_code": analysis.exit_code(),
         "strict_exit_code": analysis.exit_code(fail_on_violation=True),
     }
-    return replace(_render("answer", analysis=analysis), outcome=outcome)
+    return replace(rendered("answer", analysis=analysis), outcome=outcome)
 
 
 def doses(analysis: Analysis) -> Section:
     """Return what was asked of each fault beside what was measured."""
     drawn = figures.doses(analysis) if narrative.dose_rows(analysis) else None
-    return _render("doses", analysis=analysis, figure=drawn)
+    return rendered("doses", analysis=analysis, figure=drawn)
 
 
 def scenarios(analysis: Analysis, campaign: Campaign, *, scale: plots.Scale = "log") -> Section:
     """Return a section for each scenario: what happened, its timeline, its estimates against the objectives."""
-    latencies = plots.latency_limits([figures.judged(campaign.probes, campaign)])
+    latencies = plots.latency_limits(figures.judged(campaign.probes_of(run), campaign) for run in campaign.runs)
     limits = figures.objective_limits(analysis)
-    drawn = [
-        (
-            result,
-            figures.timeline(result, campaign, scale=scale, limits=latencies),
-            figures.objectives(result, limits) if result.verdicts and result.runs else None,
-        )
-        for result in analysis.scenarios
-    ]
-    return _render("scenarios", drawn=drawn)
+    with _only_new_garbage():
+        drawn = [
+            (
+                result,
+                figures.timeline(result, campaign, scale=scale, limits=latencies),
+                figures.objectives(result, limits) if result.verdicts and result.runs else None,
+            )
+            for result in analysis.scenarios
+        ]
+    return rendered("scenarios", drawn=drawn)
+
+
+@contextmanager
+def _only_new_garbage() -> Iterator[None]:
+    """Keep what is there already from being searched each time that figures, which refer to themselves, are swept away.
+
+    That search took a fifth of the time in which they are drawn.
+    """
+    if gc.get_freeze_count():  # whoever has frozen something must find it as it was
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def recovery(analysis: Analysis) -> Section:
     """Return the recovery curves of all scenarios on one scale."""
-    return _render("recovery", figure=figures.recoveries(analysis))
+    return rendered("recovery", figure=figures.recoveries(analysis))
 
 
 def method(analysis: Analysis) -> Section:
     """Return how it was measured: mechanisms, methods, provenance."""
-    return _render("method", analysis=analysis)
+    return rendered("method", analysis=analysis)
+
+
+def probes(campaign: Campaign) -> Section:
+    """Return what each probe saw, where there were several."""
+    table = probe_table(campaign)
+    return rendered("probes", rows=table.astype(object).where(table.notna(), None).to_dict("records"))
 
 
 def omissions(analysis: Analysis) -> Section:
     """Return what was not measured, and why."""
-    return _render("omissions", analysis=analysis)
+    return rendered("omissions", analysis=analysis)
 
 
 def rehearsal(meta: Mapping[str, Any]) -> Section:
     """Return what a dry run planned, from its `campaign.json`: nothing was injected, so nothing is judged."""
-    return _render("rehearsal", meta=meta)
+    return rendered("rehearsal", meta=meta)
 
 
 def comparison(found: Comparison) -> Section:
@@ -115,7 +119,7 @@ def comparison(found: Comparison) -> Section:
         "exit_code": found.exit_code(),
         "strict_exit_code": found.exit_code(fail_on_regression=True),
     }
-    section = _render("comparison", found=found, words_of=comparisons, figure=_forest(found, "gate"))
+    section = rendered("comparison", found=found, words_of=comparisons, figure=_forest(found, "gate"))
     return replace(section, outcome=outcome)
 
 
@@ -126,17 +130,17 @@ def against(campaign: Campaign, baseline: str) -> Section:
         UsageError: neither a folder nor the name of a stored baseline.
     """
     if not baseline:
-        return _render("against", reason="")
+        return rendered("against", reason="")
     earlier = baselines.find(baseline)
     try:
         return comparison(compare(earlier, campaign))
     except ChaoslabError as refusal:
-        return _render("against", reason=str(refusal))
+        return rendered("against", reason=str(refusal))
 
 
 def changes(found: Comparison) -> Section:
     """Return what was explored beside the gate, and how all of it was compared."""
-    return _render("changes", found=found, words_of=comparisons, figure=_forest(found, "explored"))
+    return rendered("changes", found=found, words_of=comparisons, figure=_forest(found, "explored"))
 
 
 def _forest(found: Comparison, role: Role) -> plots.Picture | None:
@@ -148,7 +152,8 @@ def _forest(found: Comparison, role: Role) -> plots.Picture | None:
     return plots.picture(forest.forest(rows), alt=forest.describe(rows), caption=caption)
 
 
-def _render(name: str, **values: Any) -> Section:
+def rendered(name: str, **values: Any) -> Section:
+    """Return a template of `template/parts` as a section."""
     return Section(_environment().get_template(f"{name}.html.j2").render(values))
 
 

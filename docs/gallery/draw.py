@@ -73,9 +73,9 @@ def index(shown: list[Page]) -> str:
         f"## [{page.name}]({page.path.name})\n\n{page.lead}\n\n![{page.alt}]({page.picture.name})" for page in shown
     ]
     head = (
-        "# Gallery\n\nEvery plot function, drawn by running the code on its page (`make gallery`). Each draws a plain "
-        "table into `ax=` and\nreturns it. The tables here are made up, so that each page runs by itself; those of a "
-        "campaign are `campaign.probes`,\n`analysis.table()` and their like."
+        "# Gallery\n\nEvery plot function, drawn by running the code on its page from the repository's root (`make "
+        "gallery`). Each draws a plain\ntable into `ax=` and returns it. Where the campaigns in `data/reference` hold "
+        "what a page is about, its table is theirs;\nthe others are made up."
     )
     return "\n\n".join([head, *parts]) + "\n"
 

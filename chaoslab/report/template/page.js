@@ -152,9 +152,9 @@ class Timeline {
   words(index) {
     const column = this.columns.get(index), time = (this.first + (index + 0.5) * this.width).toFixed(this.width < 0.05 ? 2 : 1);
     if (!column) return `${time} s: no probe`;
-    const [, probes, failed, low, median, high] = column;
+    const [, probes, failed, low, median, high, late] = column;
     const latency = low === null ? "none succeeded" : probes - failed === 1 ? `${three(low)} ms` : `median ${three(median)} ms (${three(low)} to ${three(high)})`;
-    return `${time} s: ${latency}; ${failed} of ${probes} ${probes === 1 ? "probe" : "probes"} failed`;
+    return `${time} s: ${latency}; ${failed} of ${probes} ${probes === 1 ? "probe" : "probes"} failed${late ? `; ${late} sent late` : ""}`;
   }
 
   across(at) {
@@ -194,17 +194,18 @@ class Timeline {
       draw("line", { class: "grid", x1: left, x2: right, y1: y(value), y2: y(value) }, svg);
       draw("text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" }, svg, value.toLocaleString("en"));
     }
-    draw("text", { x: left, y: TOP - 8 }, svg, "enlarged: latency, ms; fastest to slowest, line: median; ticks above: failed");
+    draw("text", { x: left, y: TOP - 8 }, svg, "enlarged: latency, ms; fastest to slowest, line: median; ticks above: failed" + (this.data.columns.some((column) => column[6]) ? ", below: sent late" : ""));
     draw("text", { x: (left + right) / 2, y: BOTTOM + 29, "text-anchor": "middle" }, svg, "s since the injection started");
     this.trace(svg, x, y);
     this.beam = draw("path", { class: "beam" }, svg);
   }
 
   trace(svg, x, y) {
-    let strokes = "", failures = "", median = "", last = -2;
-    for (const [index, , failed, low, middle, high] of this.data.columns) {
+    let strokes = "", failures = "", median = "", notches = "", last = -2;
+    for (const [index, , failed, low, middle, high, late] of this.data.columns) {
       const at = this.first + (index + 0.5) * this.width;
       if (at < this.from || at > this.to) continue;
+      if (late) notches += `M${x(at)} ${BOTTOM}v-7`;
       if (failed) failures += `M${x(at)} ${TOP + 1}v10`;
       if (low === null) { last = -2; continue; }
       strokes += `M${x(at)} ${y(low) + 0.5}V${y(high) - 0.5}`;
@@ -214,6 +215,7 @@ class Timeline {
     draw("path", { class: "strokes", d: strokes }, svg);
     draw("path", { class: "median", d: median }, svg);
     draw("path", { class: "failures", d: failures }, svg);
+    draw("path", { class: "late", d: notches }, svg);
   }
 }
 
