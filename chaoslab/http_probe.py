@@ -51,6 +51,7 @@ class HttpTransport:
         self._idle: list[_Connection] = []
         self._connections: set[_Connection] = set()
         self.reads_body = look.success.reads_body
+        self.heads_only = look.method == "HEAD"
         self.request = request_for(look.address, method=look.method, headers=look.headers, body=look.body)
 
     def send(self, probe: Probe) -> None:
@@ -223,6 +224,10 @@ class _Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._status = self._parser.get_status_code()
         self._keep = self._parser.should_keep_alive()
+        if self._owner.heads_only and self._status >= _FINAL:
+            # The parser, which does not know what was asked, would wait for the body that the lengths speak of.
+            self._parser = httptools.HttpResponseParser(self)
+            self.on_message_complete()
 
     def on_body(self, data: bytes) -> None:
         if self._owner.reads_body and len(self._body) < _LONGEST_BODY:

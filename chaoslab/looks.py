@@ -16,7 +16,7 @@ from chaoslab.errors import UsageError, nearest
 SUCCESS: Final = frozenset(range(200, 400))
 Kind = Literal["http", "tcp", "postgres", "command"]
 Arrivals = Literal["constant", "poisson"]
-Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 MOST_CONNECTIONS: Final = 4096
 """Connections that one probe may have open."""
 

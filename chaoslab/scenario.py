@@ -298,7 +298,7 @@ class HttpRequest(_Model):
     """An HTTP request below the target's URL; `${NAME}` in a header is an environment variable, and a secret."""
 
     endpoint: str = Field(description="path below the target's URL")
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
     headers: Mapping[str, str] = Field(default={}, description="headers; ${NAME} is an environment variable")
     body: str = ""
     success: SuccessRule = SuccessRule()

@@ -70,7 +70,7 @@ def test_a_file_without_probes_has_its_health_check_alone() -> None:
         ("{name: a, endpoint: /}", r":5: .*has no key 'type'; accepted: http, tcp, postgres, command"),
         ("{name: a, type: http, endpoint: /, methd: GET}", r":5: unknown key 'methd'.*method"),
         ("{name: a, type: http, endpoint: 'http://other/'}", r":5: .*endpoint is 'http://other/'"),
-        ("{name: a, type: http, endpoint: /, method: HEAD}", r":5: .*method is 'HEAD': accepted: GET, POST"),
+        ("{name: a, type: http, endpoint: /, method: HED}", r":5: .*'HED': accepted: GET, HEAD.*did you mean 'HEAD'"),
         ("{name: a, type: tcp, address: nowhere}", r":5: .*address.*accepted: HOST:PORT"),
         ("{name: health, type: tcp, address: 'a:1'}", r":5: .*'health', as is the health check's"),
         ("{name: a, type: http, endpoint: /, headers: {'a b': c}}", r":5: .*a header is called 'a b'"),
