@@ -208,9 +208,12 @@ def _choose(fault: Scenario, where: Surroundings) -> Chosen:
 
 def _watch(request: Request, slos: Sequence[Slo]) -> Watch:
     file = request.file
+    looks = looks_of(file.monitoring, target=request.target, rate_hz=request.rate_hz, folder=request.source.parent)
+    for look in looks:
+        learn(dict(look.headers))
     tolerated = next(slo.threshold for slo in slos if slo.metric == "error_rate_percent")
     return Watch(
-        looks=looks_of(file.monitoring, target=request.target, rate_hz=request.rate_hz),
+        looks=looks,
         sampling=file.monitoring.sampling_interval,
         steady_error_percent=tolerated,
         abort=file.safety.abort_conditions,

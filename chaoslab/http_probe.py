@@ -41,7 +41,7 @@ class HttpTransport:
         parts = urlsplit(look.address)
         self._name = parts.hostname or ""
         self._addresses = Addresses(*(look.connect_to or (self._name, parts.port or _PORTS[parts.scheme])))
-        self._tls = _tls_context() if parts.scheme == "https" else None
+        self._tls = _tls_context(look) if parts.scheme == "https" else None
         self._limit = connections
         self._fresh = look.fresh
         self._success = look.success
@@ -265,9 +265,9 @@ def request_for(url: str, *, method: str = "GET", headers: Sequence[tuple[str, s
     return "\r\n".join(head).encode("ascii") + content
 
 
-def _tls_context() -> ssl.SSLContext:
+def _tls_context(look: Look) -> ssl.SSLContext:
     # asyncio sets aside 256 KB for each TLS connection: a gigabyte while a frozen service holds 4,000 of them.
     sslproto.SSLProtocol.max_size = _TLS_BUFFER
-    context = ssl.create_default_context()
+    context = look.tls.context()
     context.set_alpn_protocols(["http/1.1"])
     return context
