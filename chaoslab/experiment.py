@@ -143,6 +143,7 @@ def prepare(request: Request) -> Prepared:
         target=targets.find(request.target),
         hits_target=LocalHost().serves(request.target),
         allow_commands=request.allow_commands,
+        features=watch.looks[0].features,
     )
     prepared = Prepared(
         request=request,

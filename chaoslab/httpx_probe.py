@@ -31,6 +31,7 @@ from chaoslab.transport import Ending, Errands, Finish, Probe, kind_of
 FAILURES: Final = (
     *(httpx.HTTPError, httpx.InvalidURL, h2.exceptions.H2Error),
     *(httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError, httpcore.UnsupportedProtocol),
+    OSError,  # TLS that breaks after the handshake
     *(KeyError, ValueError, NotImplementedError),  # a challenge (RFC 7616) that httpx cannot read
 )
 """What a request by httpx may raise for what the target, or a proxy, did."""
@@ -347,7 +348,7 @@ def error_kind(error: BaseException) -> ErrorKind:
             return error.kind
         case httpcore.ProxyError():
             return ErrorKind.STATUS  # the proxy answered the CONNECT with it
-        case httpcore.NetworkError():
+        case httpcore.NetworkError() | OSError():
             cause = last_os_error(error)
             return kind_of(cause) if cause is not None else ErrorKind.RESET
         case httpcore.RemoteProtocolError() if "disconnected" in str(error) or "closed connection" in str(error):

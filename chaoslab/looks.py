@@ -30,6 +30,8 @@ CLIENTS: Final[Mapping[str, str]] = {
 }
 """What takes probes to the target (`Look.client`), for the record."""
 MOST_REDIRECTS: Final = 10
+HTTP2: Final = "HTTP/2"
+THROUGH_PROXY: Final = "a proxy"
 
 _SPARE_CONNECTIONS: Final = 100
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -179,8 +181,8 @@ class Look:
     @property
     def features(self) -> tuple[str, ...]:
         """What it needs of httpx, in words; nothing if the lean client does."""
-        asked = {"HTTP/2": self.http2, "redirects": self.follow_redirects}
-        asked |= {"a proxy": self.proxy is not None, "digest authentication": self.digest is not None}
+        asked = {HTTP2: self.http2, "redirects": self.follow_redirects}
+        asked |= {THROUGH_PROXY: self.proxy is not None, "digest authentication": self.digest is not None}
         return tuple(feature for feature, wanted in asked.items() if wanted)
 
     @property

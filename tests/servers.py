@@ -79,6 +79,10 @@ class _Connection(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if data.startswith(b"PRI "):  # HTTP/2, which is not known here
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            self.transport.close()
+            return
         head = data.decode()
         for line in head.splitlines():
             if line.startswith("Authorization: "):

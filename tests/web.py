@@ -96,7 +96,7 @@ class App:
         return 200, {}, b"ok"
 
 
-def _proves(authorization: str, scope: Any, algorithm: str) -> bool:
+def _proves(authorization: str, scope: dict[str, Any], algorithm: str) -> bool:
     """Whether a digest is that of USER and PASSWORD: RFC 7616, section 3.4.1."""
     fields = dict(re.findall(r'(\w+)="?([^",]+)"?', authorization))
     if fields.get("username") != USER:
@@ -107,7 +107,7 @@ def _proves(authorization: str, scope: Any, algorithm: str) -> bool:
 
     known = digest(USER, "shop", PASSWORD)
     asked = digest(scope["method"], scope["path"])
-    return fields["response"] == digest(known, _NONCE, fields["nc"], fields["cnonce"], fields["qop"], asked)
+    return fields.get("response") == digest(known, _NONCE, fields["nc"], fields["cnonce"], fields["qop"], asked)
 
 
 def main(certificate: str, clients: str) -> None:
