@@ -24,6 +24,7 @@ import httpcore
 import httpx
 
 from chaoslab.addresses import Addresses
+from chaoslab.errors import UsageError
 from chaoslab.looks import MOST_REDIRECTS, Look
 from chaoslab.records import ErrorKind
 from chaoslab.transport import Ending, Errands, Finish, Probe, kind_of
@@ -297,6 +298,15 @@ async def _body_of(answer: httpx.Response, *, keep: bool) -> bytes:
     finally:
         await answer.aclose()
     return bytes(body)
+
+
+def require_urls(look: Look) -> None:
+    """Raise UsageError, without showing a URL, where httpx does not take one that the lean client might."""
+    for what, url in (("URL", look.address), ("proxy", look.proxy)):
+        try:
+            httpx.URL(url or "")
+        except httpx.InvalidURL:
+            raise UsageError(f"the {what} of the probe {look.name!r} holds what no URL may (RFC 3986)") from None
 
 
 def request_of(look: Look) -> httpx.Request:

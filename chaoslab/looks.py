@@ -249,7 +249,9 @@ def check_proxy(url: str) -> SplitResult:
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError("the proxy is not accepted; accepted: http://[USER:PASSWORD@]HOST[:PORT], or https")
+        raise UsageError(
+            "the proxy is not accepted; accepted: an http or https URL without a path, such as http://127.0.0.1:3128"
+        )
     return parts
 
 

@@ -35,7 +35,7 @@ from chaoslab.tls import Tls
 HIGHEST_RATE_HZ: Final = 5000.0
 """Probes a second that one prober takes, all together."""
 HIGHEST_HTTPX_RATE_HZ: Final = 100.0
-"""Those of them that go by httpx, which holds the others up for a millisecond or two each time."""
+"""Those of them that go by httpx: each takes the prober two milliseconds, and a stressed machine has few to spare."""
 
 VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -66,6 +66,11 @@ def looks_of(monitoring: Monitoring, *, target: str, rate_hz: float, folder: Pat
             f"--probe-rate and the weights of monitoring.probes make {total:g} probes a second by httpx ({why}); "
             f"accepted: up to {HIGHEST_HTTPX_RATE_HZ:g}"
         )
+    if by_httpx:
+        from chaoslab import httpx_probe  # only here: it takes a moment
+
+        for look in by_httpx:
+            httpx_probe.require_urls(look)
     return looks
 
 
