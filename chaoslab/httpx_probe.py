@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import unquote
 
 import anyio
+import h2.events
 import h2.exceptions
 import httpcore
 import httpx
@@ -41,6 +42,10 @@ _PORTS: Final = {"http": 80, "https": 443}
 _IDLE_LIMIT: Final = 1.0
 _LONGEST_BODY: Final = 1024**2
 _MOST_HOSTS: Final = 64
+_FRAME_HEADER: Final = 9
+_LONGEST_FRAME: Final = 2**14  # by default, and we ask for no more
+_GOAWAY: Final = 7
+_NO_ERROR: Final = bytes(4)
 
 
 class HttpxTransport(Errands):
@@ -105,7 +110,10 @@ class HttpxTransport(Errands):
 
     def _new_line(self) -> _Line:
         return _Line(
-            self._look, connections=self._connections, context=self._context, network=_Network(self._directory)
+            self._look,
+            connections=self._connections,
+            context=self._context,
+            network=_Network(self._directory, multiplexed=self._look.http2),
         )
 
 
@@ -154,7 +162,9 @@ class _Line(httpx.AsyncBaseTransport):
         """Whether it takes a probe; of an idle connection of HTTP/1.1 the pool asks the same."""
         if self._retired:
             return False
-        return not self._multiplexed or self._errands > 0 or not self._network.anything_arrived()
+        if not self._multiplexed:
+            return True
+        return not self._network.leaving and (self._errands > 0 or not self._network.anything_arrived())
 
     @asynccontextmanager
     async def taken(self, *, last: bool) -> AsyncIterator[None]:
@@ -224,10 +234,15 @@ class _Directory:
 
 
 class _Network(httpcore.AnyIOBackend):
-    """Connects to the addresses that the directory has, and remembers what it has opened."""
+    """Connects to the addresses that the directory has, and remembers what it has opened.
 
-    def __init__(self, directory: _Directory) -> None:
+    `leaving`: a server has said that it will take no more requests (RFC 9113, section 6.8).
+    """
+
+    def __init__(self, directory: _Directory, *, multiplexed: bool) -> None:
+        self.leaving = False
         self._directory = directory
+        self._multiplexed = multiplexed
         self._streams: list[httpcore.AsyncNetworkStream] = []
 
     async def connect_tcp(
@@ -248,12 +263,69 @@ class _Network(httpcore.AnyIOBackend):
                 problems.append(error)
             else:
                 self._streams = [one for one in self._streams if _socket(one).fileno() >= 0] + [stream]
-                return stream
+                return _Graceful(stream, self._leave) if self._multiplexed else stream
         raise next((one for one in problems if error_kind(one) is ErrorKind.REFUSED), problems[0])
 
     def anything_arrived(self) -> bool:
         """Whether anything, if only its end, waits on a connection."""
         return any(stream.get_extra_info("is_readable") for stream in self._streams)
+
+    def _leave(self) -> None:
+        self.leaving = True
+
+
+class _Graceful(httpcore.AsyncNetworkStream):
+    """Keeps a server's GOAWAY back until it closes the connection: h2 would hear no answer after it, and some come.
+
+    A server that leaves in good order, as nginx does after every thousand requests, says so and then answers what it
+    has taken; h2 knows no such state (python-hyper/h2#1181), and each time probes in flight would fail for nothing.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, leave: Callable[[], None]) -> None:
+        self._stream = stream
+        self._leave = leave
+        self._received = bytearray()
+        self._farewell = b""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Return whole frames; at the end of the stream what is left, and what was kept back."""
+        while data := await self._stream.read(max_bytes, timeout):
+            self._received += data
+            if frames := b"".join(self._frames()):
+                return frames
+        last, self._farewell = bytes(self._received) + self._farewell, b""
+        self._received.clear()
+        return last
+
+    def _frames(self) -> Iterator[bytes]:
+        """Yield the frames that are complete (RFC 9113, section 4.1), but for a GOAWAY that is no error."""
+        while len(self._received) >= _FRAME_HEADER:
+            length = _FRAME_HEADER + int.from_bytes(self._received[:3])
+            if length > _FRAME_HEADER + _LONGEST_FRAME:
+                length = len(self._received)  # not in HTTP/2: h2 will say so
+            if len(self._received) < length:
+                return
+            frame = bytes(self._received[:length])
+            del self._received[:length]
+            if frame[3] == _GOAWAY and frame[13:17] == _NO_ERROR:
+                self._farewell = frame
+                self._leave()
+            else:
+                yield frame
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return _Graceful(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._leave)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 def _socket(stream: httpcore.AsyncNetworkStream) -> Any:
@@ -361,6 +433,8 @@ def error_kind(error: BaseException) -> ErrorKind:
         case httpcore.NetworkError() | OSError():
             cause = last_os_error(error)
             return kind_of(cause) if cause is not None else ErrorKind.RESET
+        case httpcore.RemoteProtocolError(args=(h2.events.Event(),)):
+            return ErrorKind.RESET  # of the stream, or of the connection with it
         case httpcore.RemoteProtocolError() if "disconnected" in str(error) or "closed connection" in str(error):
             return ErrorKind.RESET
     return ErrorKind.PROTOCOL

@@ -270,6 +270,45 @@ def test_a_target_that_freezes_thaws_and_dies_is_seen_to(features: Any, tmp_path
     assert list(table["seq"]) == list(range(summary.scheduled))
 
 
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """A frame of HTTP/2: RFC 9113, section 4.1."""
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+HEADERS, SETTINGS, GOAWAY, ENDS = 1, 4, 7, 5
+GOOD = b"\x88"  # :status 200 (RFC 7541, appendix A)
+
+
+def leave_in_good_order(listening: socket.socket, pieces: int) -> None:
+    """Answer one request on each connection, after a GOAWAY, in as many pieces."""
+    with contextlib.suppress(OSError):
+        while True:
+            with listening.accept()[0] as near, near.makefile("rb") as received:
+                near.sendall(frame(SETTINGS, 0, 0))
+                received.read(24)  # the preface
+                kind, stream = 0, 0
+                while kind != HEADERS:
+                    head = received.read(9)
+                    kind, stream = head[3], int.from_bytes(head[5:])
+                    received.read(int.from_bytes(head[:3]))
+                answer = frame(GOAWAY, 0, 0, stream.to_bytes(4) + bytes(4)) + frame(HEADERS, ENDS, stream, GOOD)
+                step = -(-len(answer) // pieces)
+                for at in range(0, len(answer), step):
+                    near.sendall(answer[at : at + step])
+                    time.sleep(0.002)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 35])
+def test_what_a_server_answers_after_it_has_said_that_it_leaves_is_heard(pieces: int, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=leave_in_good_order, args=(listening, pieces), daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        _, table = probed(tmp_path, url, 8, rate_hz=10.0, http2=True, timeout_s=30.0)
+        listening.shutdown(socket.SHUT_RDWR)
+    assert table["error"].isna().all()
+    assert set(table["status"]) == {200}
+
+
 class Relay:
     """What lies between: `swallow` has it keep all connections that there are open, and take nothing further."""
 
