@@ -32,6 +32,10 @@ class Addresses:
         self._lookups: list[asyncio.Task[ErrorKind | None]] = []
         self._next_lookup = 0.0
 
+    async def find(self) -> tuple[str, ...] | ErrorKind:
+        """Return the addresses, else why there are none."""
+        return await self._resolve() or tuple(address[0] for _, address in self._found)
+
     async def connect(self, opened: Callable[[socket.socket], Awaitable[_T]]) -> _T | ErrorKind:
         """Connect to the first address that accepts; return what `opened` makes of that, else why none does.
 

@@ -90,13 +90,20 @@ def _probe(look: Look) -> dict[str, Any]:
     addresses: dict[str, dict[str, Any]] = {"http": {"url": redacted(look.address)}, "tcp": {"address": look.address}}
     addresses |= {"postgres": {"dsn": redact(look.address)}, "command": {"command": redact_command(look.argv)}}
     success = asdict(look.success) | {"statuses": ranges(look.success.statuses) if look.kind == "http" else None}
-    request = {"method": look.method, "headers": [name for name, _ in look.headers], "body_bytes": len(look.body)}
+    request = {
+        "method": look.method,
+        "headers": [name for name, _ in look.headers],
+        "body_bytes": len(look.body),
+        "tls": asdict(look.tls),
+        "needs": look.features,
+        "proxy": look.proxy and redacted(look.proxy),
+    }
     return {
         "name": look.name,
         "type": look.kind,
         **addresses[look.kind],
         **(request if look.kind == "http" else {}),
-        "client": CLIENTS[look.kind],
+        "client": CLIENTS[look.client],
         "rate_hz": look.rate_hz,
         "arrivals": look.arrivals,
         "timeout_seconds": look.timeout_s,

@@ -143,6 +143,7 @@ def prepare(request: Request) -> Prepared:
         target=targets.find(request.target),
         hits_target=LocalHost().serves(request.target),
         allow_commands=request.allow_commands,
+        features=watch.looks[0].features,
     )
     prepared = Prepared(
         request=request,
@@ -208,9 +209,12 @@ def _choose(fault: Scenario, where: Surroundings) -> Chosen:
 
 def _watch(request: Request, slos: Sequence[Slo]) -> Watch:
     file = request.file
+    looks = looks_of(file.monitoring, target=request.target, rate_hz=request.rate_hz, folder=request.source.parent)
+    for look in looks:
+        learn(dict(look.headers))
     tolerated = next(slo.threshold for slo in slos if slo.metric == "error_rate_percent")
     return Watch(
-        looks=looks_of(file.monitoring, target=request.target, rate_hz=request.rate_hz),
+        looks=looks,
         sampling=file.monitoring.sampling_interval,
         steady_error_percent=tolerated,
         abort=file.safety.abort_conditions,

@@ -44,7 +44,7 @@ class HttpTransport:
         parts = urlsplit(look.address)
         self._name = parts.hostname or ""
         self._addresses = Addresses(*(look.connect_to or (self._name, parts.port or _PORTS[parts.scheme])))
-        self._tls = _tls_context() if parts.scheme == "https" else None
+        self._tls = _tls_context(look) if parts.scheme == "https" else None
         self._limit = connections
         self._fresh = look.fresh
         self._success = look.success
@@ -54,6 +54,7 @@ class HttpTransport:
         self._idle: list[_Connection] = []
         self._connections: set[_Connection] = set()
         self.reads_body = look.success.reads_body
+        self.heads_only = look.method == "HEAD"
         self.request = request_for(look.address, method=look.method, headers=look.headers, body=look.body)
 
     def send(self, probe: Probe) -> None:
@@ -236,6 +237,10 @@ class _Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._status = self._parser.get_status_code()
         self._keep = self._parser.should_keep_alive()
+        if self._owner.heads_only and self._status >= _FINAL:
+            # The parser, which does not know what was asked, would wait for the body that the lengths speak of.
+            self._parser = httptools.HttpResponseParser(self)
+            self.on_message_complete()
 
     def on_body(self, data: bytes) -> None:
         if self._owner.reads_body and len(self._body) < _LONGEST_BODY:
@@ -273,9 +278,9 @@ def request_for(url: str, *, method: str = "GET", headers: Sequence[tuple[str, s
     return "\r\n".join(head).encode("ascii") + content
 
 
-def _tls_context() -> ssl.SSLContext:
+def _tls_context(look: Look) -> ssl.SSLContext:
     # asyncio sets aside 256 KB for each TLS connection: a gigabyte while a frozen service holds 4,000 of them.
     sslproto.SSLProtocol.max_size = _TLS_BUFFER
-    context = ssl.create_default_context()
+    context = look.tls.context()
     context.set_alpn_protocols(["http/1.1"])
     return context

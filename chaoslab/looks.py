@@ -12,21 +12,26 @@ from typing import Any, Final, Literal, Self, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from chaoslab.errors import UsageError, nearest
+from chaoslab.tls import Tls
 
 SUCCESS: Final = frozenset(range(200, 400))
 Kind = Literal["http", "tcp", "postgres", "command"]
 Arrivals = Literal["constant", "poisson"]
-Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 MOST_CONNECTIONS: Final = 4096
 """Connections that one probe may have open."""
 
 CLIENTS: Final[Mapping[str, str]] = {
     "http": "HTTP/1.1 over asyncio, parsed by httptools",
+    "httpx": "httpx",
     "tcp": "asyncio",
     "postgres": "psycopg",
     "command": "a process for each probe",
 }
-"""What takes each kind of probe to the target, for the record."""
+"""What takes probes to the target (`Look.client`), for the record."""
+MOST_REDIRECTS: Final = 10
+HTTP2: Final = "HTTP/2"
+THROUGH_PROXY: Final = "a proxy"
 
 _SPARE_CONNECTIONS: Final = 100
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -107,6 +112,11 @@ class Look:
         connect_to: host and port to connect to in place of the address; what is asked for, and the name that a
             certificate must have, stay those of the address.
         method, headers, body: of the HTTP request.
+        tls: what is trusted, and shown, where the address is an https URL.
+        http2: HTTP/2, over TLS or with prior knowledge (RFC 9113, section 3.3), and nothing else.
+        follow_redirects: judge the answer that at most `MOST_REDIRECTS` redirects lead to.
+        proxy: http or https URL of a proxy, whose user and password are sent to it and recorded nowhere.
+        digest: user and password of digest authentication (RFC 7616).
         rate_hz: probes a second. `arrivals` spaces them: "constant" evenly, "poisson" at random from `seed`.
         timeout_s: a probe without a complete answer this long after it was sent has failed.
         limit: connections (or commands) that may be open at once; by default enough for the rate. A probe that finds
@@ -126,6 +136,11 @@ class Look:
     method: Method = "GET"
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: str = field(default="", repr=False)
+    tls: Tls = field(default=Tls())
+    http2: bool = False
+    follow_redirects: bool = False
+    proxy: str | None = field(default=None, repr=False)
+    digest: tuple[str, str] | None = field(default=None, repr=False)
     rate_hz: float = 20.0
     arrivals: Arrivals = "constant"
     seed: int = 0
@@ -146,6 +161,11 @@ class Look:
         if self.kind == "http":
             split_url(self.address)
             check_headers(self.headers)
+        if self.proxy is not None and check_proxy(self.proxy) and self.http2 and self.address.startswith("http:"):
+            raise UsageError(
+                f"the probe {self.name!r} asks for HTTP/2 through a proxy; accepted: to an https URL, since what the "
+                "proxy itself asks for it asks in HTTP/1.1"
+            )
         if self.kind == "tcp":
             host_and_port(self.address)
 
@@ -159,11 +179,24 @@ class Look:
         return min(MOST_CONNECTIONS, wanted) if self.limit is None else self.limit
 
     @property
+    def features(self) -> tuple[str, ...]:
+        """What it needs of httpx, in words; nothing if the lean client does."""
+        asked = {HTTP2: self.http2, "redirects": self.follow_redirects}
+        asked |= {THROUGH_PROXY: self.proxy is not None, "digest authentication": self.digest is not None}
+        return tuple(feature for feature, wanted in asked.items() if wanted)
+
+    @property
+    def client(self) -> str:
+        """What takes it to the target: of `CLIENTS`."""
+        return "httpx" if self.features else self.kind
+
+    @property
     def summary(self) -> str:
         """One line for people: what it asks and how often. Secrets of an address or a command are still in it."""
         asked = {"http": f"{self.method} {self.address}", "command": shlex.join(self.argv)}
         what = asked.get(self.kind, f"{self.kind} {self.address}")
-        return f"{self.name}: {what}, {self.rate_hz:g}/s {self.arrivals}{', new connections' * self.fresh}"
+        through = f", through httpx for {', '.join(self.features)}" if self.features else ""
+        return f"{self.name}: {what}, {self.rate_hz:g}/s {self.arrivals}{', new connections' * self.fresh}{through}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""
@@ -180,6 +213,8 @@ class Look:
             "headers": tuple((name, value) for name, value in fields["headers"]),
             "connect_to": tuple(fields["connect_to"]) if fields["connect_to"] else None,
             "success": Success(**success),
+            "tls": Tls(**fields["tls"]),
+            "digest": tuple(fields["digest"]) if fields["digest"] else None,
         }
         return cls(**{**fields, **changes})
 
@@ -198,6 +233,26 @@ def check_headers(headers: Sequence[tuple[str, str]]) -> None:
             raise UsageError(f"the header {name} cannot be set: the prober sets it, or does without it")
         if not all(" " <= letter <= "~" or letter == "\t" for letter in value):
             raise UsageError(f"the header {name} holds a line break or something else that is not printable ASCII")
+
+
+def check_proxy(url: str) -> SplitResult:
+    """Return the parts of the URL of a proxy.
+
+    Raises:
+        UsageError: it is none; the message has nothing of it, since that may be a part of a password.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and parts.path in ("", "/")
+        )
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(
+            "the proxy is not accepted; accepted: an http or https URL without a path, such as http://127.0.0.1:3128"
+        )
+    return parts
 
 
 def host_and_port(address: str) -> tuple[str, int]:

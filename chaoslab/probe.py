@@ -14,20 +14,18 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from chaoslab.errors import UsageError
 from chaoslab.instrument import Instrument
-from chaoslab.looks import Look
+from chaoslab.looks import MOST_REDIRECTS, Look
 from chaoslab.records import ErrorKind
 from chaoslab.store import RunKey
 from chaoslab.transport import kind_of
-
-if TYPE_CHECKING:
-    import httpx
 
 _FLUSH_PATIENCE: Final = 30.0
 
@@ -191,24 +189,22 @@ _REASONS: Final = {
 
 
 def check(look: Look) -> Check:
-    """Look once at an HTTP target, over a new connection, as a probe would: no proxy, no redirect, its time-out.
+    """Look once at an HTTP target, over a new connection, as a probe would, with its time-out.
 
     Raises:
         UsageError: not an http or https URL.
     """
-    import httpx  # only here: it would double the time that a prober takes to start
+    # Only here: they would double the time that a prober takes to start.
+    import httpx
+
+    from chaoslab import httpx_probe
 
     deadline = monotonic() + look.timeout_s
     body = bytearray()
     try:
         with (
-            httpx.Client(timeout=look.timeout_s, trust_env=False, verify=ssl.create_default_context()) as client,
-            client.stream(
-                look.method,
-                look.address,
-                headers={"User-Agent": "chaoslab", "Accept-Encoding": "identity", **dict(look.headers)},
-                content=look.body.encode() or None,
-            ) as response,
+            httpx_probe.client(look) as client,
+            closing(client.send(httpx_probe.request_of(look), stream=True)) as response,
         ):
             for part in response.iter_raw():
                 body += part
@@ -218,20 +214,30 @@ def check(look: Look) -> Check:
         return _too_late(look.timeout_s)
     except httpx.InvalidURL as error:
         raise UsageError(f"the URL is not accepted: {error}") from error
-    except httpx.TransportError as error:
+    except httpx.TooManyRedirects:
+        return Check(ok=False, reachable=True, reason=f"more than {MOST_REDIRECTS} redirects")
+    except httpx_probe.FAILURES as error:
         return Check(ok=False, reachable=False, reason=_reason(error))
-    if response.status_code not in look.success.statuses:
-        return Check(ok=False, reachable=True, reason=f"status {response.status_code}")
-    if not look.success.accepts(bytes(body)):
-        return Check(ok=False, reachable=True, reason="the body does not hold what it must")
-    return Check(ok=True, reachable=True)
+    problem = httpx_probe.problem_of(look, response, bytes(body))
+    return Check(ok=problem is None, reachable=True, reason=_found(problem, response.status_code))
+
+
+def _found(problem: ErrorKind | None, status: int) -> str:
+    match problem:
+        case ErrorKind.STATUS:
+            return f"status {status}"
+        case ErrorKind.BODY:
+            return "the body does not hold what it must"
+        case ErrorKind.PROTOCOL:
+            return "not in HTTP/2"
+    return ""
 
 
 def _too_late(timeout: float) -> Check:
     return Check(ok=False, reachable=False, reason=f"no answer within {timeout:g} s")
 
 
-def _reason(error: httpx.TransportError) -> str:
+def _reason(error: Exception) -> str:
     """Return what lies at the bottom of an error of httpx, which wraps that of the operating system."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):

@@ -97,6 +97,7 @@ ARRIVALS: Final[Mapping[str, Callable[[float, int], Iterator[int]]]] = {"constan
 # Imported when they are needed: whoever probes HTTP alone need not wait for a driver of PostgreSQL.
 TRANSPORTS: Final[Mapping[str, tuple[str, str]]] = {
     "http": ("chaoslab.http_probe", "HttpTransport"),
+    "httpx": ("chaoslab.httpx_probe", "HttpxTransport"),
     "tcp": ("chaoslab.tcp_probe", "TcpTransport"),
     "postgres": ("chaoslab.postgres_probe", "PostgresTransport"),
     "command": ("chaoslab.command_probe", "CommandTransport"),
@@ -105,7 +106,7 @@ TRANSPORTS: Final[Mapping[str, tuple[str, str]]] = {
 
 def transport_of(look: Look, connections: int, finish: Finish) -> Transport:
     """Return what takes the probes of `look` to the target, over at most `connections` connections."""
-    module, name = TRANSPORTS[look.kind]
+    module, name = TRANSPORTS[look.client]
     transport: Transport = getattr(import_module(module), name)(look, connections=connections, finish=finish)
     return transport
 
@@ -372,6 +373,8 @@ def main() -> int:
     except OSError as error:
         say("error", f"probes cannot be recorded: {error.strerror or error}", patience=1.0)
         return 1
+    for look in spec.looks:
+        import_module(TRANSPORTS[look.client][0])  # now, and not while the first probes are due
     # Garbage is collected at our own pace (OpenLoop._tick), and what is there by now is not looked at again.
     gc.collect()
     gc.freeze()

@@ -261,7 +261,7 @@ class _Execution:
     def _through_route(self, look: Look, number: int) -> Look:
         """Return a look with this run's seed that takes the way round, if there is one and it leads to the target."""
         health = self._lab.watch.looks[0]
-        there = self._route is not None and (look.kind == "http" or _leads_to(look, health))
+        there = self._route is not None and (look.kind == "http" or _leads_to(look, health)) and look.proxy is None
         connect_to = self._route.connect_to if self._route is not None and there else None
         return replace(look, seed=self._seed + number * _SEEDS_APART, connect_to=connect_to)
 

@@ -294,11 +294,54 @@ class TimeLimit(_Model):
     max_latency: Seconds | None = Field(default=None, description="a success that takes longer is a failure")
 
 
+class BasicAuth(_Model):
+    """User and password in each request (RFC 7617)."""
+
+    type: Literal["basic"]
+    user: str = Field(pattern="^[^:]+$")
+    password: str = Field(description="${NAME} is an environment variable")
+
+
+class BearerAuth(_Model):
+    """A token in each request (RFC 6750)."""
+
+    type: Literal["bearer"]
+    token: str = Field(min_length=1, description="${NAME} is an environment variable")
+
+
+class DigestAuth(_Model):
+    """User and password, proved and not sent (RFC 7616)."""
+
+    type: Literal["digest"]
+    user: str = Field(min_length=1)
+    password: str = Field(description="${NAME} is an environment variable")
+
+
+Auth = Annotated[BasicAuth | BearerAuth | DigestAuth, Field(discriminator="type")]
+
+
+class TlsFiles(_Model):
+    """What is trusted of TLS, and what is shown; files are PEM, from the folder of the scenario file on."""
+
+    ca_file: str | None = Field(default=None, min_length=1, description="authorities trusted in place of the system's")
+    certificate: str | None = Field(default=None, min_length=1, description="certificate of the client")
+    key: str | None = Field(default=None, min_length=1, description="its key, without a password; else in certificate")
+    verify: bool = Field(default=True, description="false takes any certificate, whoever it may be of")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.key is not None and self.certificate is None:
+            raise ValueError("key is given without certificate: accepted together")
+        if self.ca_file is not None and not self.verify:
+            raise ValueError("ca_file is given with verify: false, which trusts anybody: accepted one of them")
+        return self
+
+
 class HttpRequest(_Model):
     """An HTTP request below the target's URL; `${NAME}` in a header is an environment variable, and a secret."""
 
     endpoint: str = Field(description="path below the target's URL")
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
     headers: Mapping[str, str] = Field(default={}, description="headers; ${NAME} is an environment variable")
     body: str = ""
     success: SuccessRule = SuccessRule()
@@ -307,6 +350,23 @@ class HttpRequest(_Model):
         default=None, ge=1, le=4096, description="connections that may be open at once; enough for the rate by default"
     )
     new_connections: bool = Field(default=False, description="a new connection for each probe, as a load balancer sees")
+    auth: Auth | None = Field(default=None, description="what lets the probe in; for basic and bearer a header is sent")
+    tls: TlsFiles = TlsFiles()
+    http2: bool = Field(
+        default=False, description="HTTP/2 and nothing else, over TLS or with prior knowledge; by httpx"
+    )
+    follow_redirects: bool = Field(default=False, description="judge what up to ten redirects lead to; by httpx")
+    proxy: str | None = Field(
+        default=None, description="http://[USER:PASSWORD@]HOST[:PORT], or https; ${NAME} is a variable; by httpx"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        if self.auth is not None and any(name.lower() == "authorization" for name in self.headers):
+            raise ValueError("auth and a header Authorization are given: accepted one of them")
+        if self.method == "HEAD" and (self.success.contains or self.success.json_):
+            raise ValueError("the answer to HEAD has no body: accepted without success.contains and success.json")
+        return self
 
 
 class HealthCheck(HttpRequest):

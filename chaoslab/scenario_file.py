@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Union
@@ -18,9 +18,10 @@ from pydantic import Field, ValidationError, create_model
 from chaoslab import share, trust
 from chaoslab.errors import ScenarioFileError, UsageError, nearest
 from chaoslab.faults import failure_types
-from chaoslab.looks import check_headers, host_and_port
+from chaoslab.looks import check_headers, check_proxy, host_and_port
+from chaoslab.monitoring import VARIABLE
 from chaoslab.redaction import learn, redact
-from chaoslab.scenario import HEALTH, Combined, HttpProbe, ScenarioFile, TcpProbe
+from chaoslab.scenario import HEALTH, Combined, HttpProbe, HttpRequest, ScenarioFile, TcpProbe
 
 LONGEST: Final = 256 * 1024
 """Characters that a scenario file may have."""
@@ -30,6 +31,7 @@ _MOST_NODES: Final = 50_000
 _LONGEST_NUMBER: Final = 100
 _MOST_PROBLEMS: Final = 100
 _PROBE_TYPES: Final = ("http", "tcp", "postgres", "command")
+_TAGS: Final = {"auth": ("basic", "bearer", "digest")}
 _TOO_DEEP: Final = f"nested more than {_DEEPEST} levels deep"
 
 
@@ -247,6 +249,8 @@ def _accepted_keys(location: Sequence[int | str]) -> list[str]:
         for option in part.get("anyOf", ()):
             if "$ref" in option:
                 return resolve(option)
+            if "discriminator" in option:
+                part = option
         return part
 
     current = resolve(schema)
@@ -281,7 +285,7 @@ def _explain(fault: Any, root: yaml.Node) -> _Problem:
             f"unknown type {found!r}{nearest(found, accepted)}; accepted: {', '.join(accepted)}"
         )
     if kind == "union_tag_not_found":
-        accepted = list(_PROBE_TYPES) if location[0] == "monitoring" else _types()
+        accepted = list(_TAGS.get(str(location[-1]), _PROBE_TYPES)) if location[0] == "monitoring" else _types()
         return _line(node), f"{where} has no key 'type'; accepted: {', '.join(accepted)}"
     if kind == "missing":
         return _line(node), f"{where} lacks the key {str(location[-1])!r}"
@@ -361,16 +365,25 @@ def _probe_problems(file: ScenarioFile, root: yaml.Node) -> Iterator[_Problem]:
             problem = f"monitoring.probes[{index}].name is {probe.name!r}, as is {used}'s; names must differ"
             yield _key_line(root, (*where, "name")), problem
         seen.add(probe.name)
-        try:
-            if isinstance(probe, TcpProbe):
-                host_and_port(probe.address)
-            if isinstance(probe, HttpProbe):
-                check_headers(tuple(probe.headers.items()))
-        except UsageError as error:
-            key = "address" if isinstance(probe, TcpProbe) else "headers"
-            yield _key_line(root, (*where, key)), f"monitoring.probes[{index}].{key}: {error}"
+        if isinstance(probe, TcpProbe):
+            yield from _refused(root, (*where, "address"), host_and_port, probe.address)
+        if isinstance(probe, HttpProbe):
+            yield from _request_problems(probe, root, where)
+    yield from _request_problems(file.monitoring.health_check, root, ("monitoring", "health_check"))
+
+
+def _request_problems(request: HttpRequest, root: yaml.Node, where: tuple[int | str, ...]) -> Iterator[_Problem]:
+    yield from _refused(root, (*where, "headers"), check_headers, tuple(request.headers.items()))
+    if request.proxy is not None:
+        # What a variable holds is looked at when it is filled in; a number can stand for a host, a port or a password.
+        yield from _refused(root, (*where, "proxy"), check_proxy, VARIABLE.sub("1", request.proxy))
+
+
+def _refused(
+    root: yaml.Node, location: tuple[int | str, ...], check: Callable[[Any], object], value: object
+) -> Iterator[_Problem]:
     try:
-        check_headers(tuple(file.monitoring.health_check.headers.items()))
+        check(value)
     except UsageError as error:
-        health = ("monitoring", "health_check", "headers")
-        yield _key_line(root, health), f"{'.'.join(health)}: {error}"
+        named = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+        yield _key_line(root, location), f"{named}: {error}"

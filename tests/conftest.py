@@ -42,7 +42,18 @@ _COMPUTING = (
 
 
 _WAITING = (
-    *("ci", "cli", "confirmation", "live", "notebooks", "old_suite", "pipelines", "prometheus", "pushgateway"),
+    *(
+        "ci",
+        "cli",
+        "confirmation",
+        "httpx_probe",
+        "live",
+        "notebooks",
+        "old_suite",
+        "pipelines",
+        "prometheus",
+        "pushgateway",
+    ),
     *("report", "secrets", "traces", "trust"),
 )
 

@@ -8,6 +8,7 @@ with running() as service:
 /garbage                      is no HTTP
 /early  /unsized  /closing    an interim answer first, an answer without a length, one that closes the connection
 /fickle                       closes the connection 20 ms after the answer
+/sized/200  /chunked/200      announces a body of five bytes, by its length or in chunks, and sends none
 /seen                         {"connections": how many so far, "authorization": the last such header, "method", "body":
                               of the last request but this}
 """
@@ -78,6 +79,10 @@ class _Connection(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if data.startswith(b"PRI "):  # HTTP/2, which is not known here
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            self.transport.close()
+            return
         head = data.decode()
         for line in head.splitlines():
             if line.startswith("Authorization: "):
@@ -108,6 +113,10 @@ class _Connection(asyncio.Protocol):
             case "unsized":
                 write(b"HTTP/1.1 200 OK\r\n\r\nsome text")
                 self.transport.close()
+            case "sized":
+                write(f"HTTP/1.1 {detail} Found\r\nContent-Length: 5\r\n\r\n".encode())
+            case "chunked":
+                write(f"HTTP/1.1 {detail} Found\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
             case "fickle":
                 write(OK)
                 loop.call_later(0.02, self.transport.close)

@@ -16,10 +16,10 @@ PACKAGE = Path(chaoslab.__file__).parent
 FLOORS = {
     0: {"errors", "redaction"},
     1: {"agent", "scenario", "records", "intervals", "targets", "share", "trust", "wording", "parameters", "display"}
-    | {"looks", "stages"},
+    | {"looks", "stages", "tls"},
     2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
     | {"probe", "prober", "transport", "vitals", "recorder", "resources", "instrument", "journal_lines"}
-    | {"addresses", "http_probe", "tcp_probe", "postgres_probe", "command_probe", "monitoring"}
+    | {"addresses", "http_probe", "httpx_probe", "tcp_probe", "postgres_probe", "command_probe", "monitoring"}
     | {"campaign_file", "drift", "changepoints", "charts", "probe_table"},
     3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"}
     | {"comparison", "forest", "design", "trends", "budget", "live"},

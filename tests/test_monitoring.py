@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import certifi
 import pytest
 
 import chaoslab as chaoslab_package
-from chaoslab import experiment
+from chaoslab import experiment, scenario_file
 from chaoslab.analysis import analyse
 from chaoslab.errors import ScenarioFileError, UsageError
+from chaoslab.faults import failure_types
+from chaoslab.faults.base import Surroundings
+from chaoslab.faults.through_proxy import ThroughProxy
+from chaoslab.hosts import LocalHost
 from chaoslab.looks import Look
-from chaoslab.monitoring import looks_of
+from chaoslab.monitoring import looks_of, variables_of
 from chaoslab.scenario_file import parse
 from chaoslab.store import Campaign
+from chaoslab.tls import Tls
 from tests.servers import running
 from tests.test_cli import chaoslab
 
@@ -70,7 +78,7 @@ def test_a_file_without_probes_has_its_health_check_alone() -> None:
         ("{name: a, endpoint: /}", r":5: .*has no key 'type'; accepted: http, tcp, postgres, command"),
         ("{name: a, type: http, endpoint: /, methd: GET}", r":5: unknown key 'methd'.*method"),
         ("{name: a, type: http, endpoint: 'http://other/'}", r":5: .*endpoint is 'http://other/'"),
-        ("{name: a, type: http, endpoint: /, method: HEAD}", r":5: .*method is 'HEAD': accepted: GET, POST"),
+        ("{name: a, type: http, endpoint: /, method: HED}", r":5: .*'HED': accepted: GET, HEAD.*did you mean 'HEAD'"),
         ("{name: a, type: tcp, address: nowhere}", r":5: .*address.*accepted: HOST:PORT"),
         ("{name: health, type: tcp, address: 'a:1'}", r":5: .*'health', as is the health check's"),
         ("{name: a, type: http, endpoint: /, headers: {'a b': c}}", r":5: .*a header is called 'a b'"),
@@ -82,6 +90,104 @@ def test_a_file_without_probes_has_its_health_check_alone() -> None:
 def test_a_probe_that_is_not_accepted_is_refused_with_its_line(probe: str, problem: str) -> None:
     with pytest.raises(ScenarioFileError, match=problem):
         parse(f"{CONTROL}monitoring:\n  probes:\n    - {probe}\n")
+
+
+FEATURES = """\
+monitoring:
+  health_check:
+    endpoint: /ok
+    http2: true
+    tls: {ca_file: trusted.pem}
+    auth: {type: bearer, token: "${SHOP_TOKEN}"}
+  probes:
+    - name: as a browser
+      type: http
+      endpoint: /
+      method: HEAD
+      follow_redirects: true
+      proxy: "http://me:${SHOP_TOKEN}@proxy:3128"
+      auth: {type: digest, user: me, password: "${SHOP_TOKEN}"}
+    - {name: lean, type: http, endpoint: /, auth: {type: basic, user: me, password: "a:b"}, tls: {verify: false}}
+"""
+
+
+def test_what_a_probe_needs_says_by_which_client_it_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", "t0psecret-9")
+    trusted = tmp_path / "trusted.pem"
+    shutil.copy(certifi.where(), trusted)
+    monitoring = parse(CONTROL + FEATURES).monitoring
+    health, browser, lean = looks_of(monitoring, target="https://shop", rate_hz=20.0, folder=tmp_path)
+    assert (health.client, health.http2, health.tls) == ("httpx", True, Tls(ca_file=str(trusted)))
+    assert health.headers == (("Authorization", "Bearer t0psecret-9"),)
+    assert health.summary.endswith("20/s constant, through httpx for HTTP/2")
+    assert (browser.method, browser.digest, browser.headers) == ("HEAD", ("me", "t0psecret-9"), ())
+    assert browser.proxy == "http://me:t0psecret-9@proxy:3128"
+    assert browser.features == ("redirects", "a proxy", "digest authentication")
+    assert (lean.client, lean.features, lean.tls) == ("http", (), Tls(verify=False))
+    assert lean.headers == (("Authorization", "Basic bWU6YTpi"),)
+    assert variables_of(monitoring) == {"SHOP_TOKEN"}
+    assert [Look.from_dict(json.loads(json.dumps(look.as_dict()))) for look in (health, browser, lean)] == [
+        health,
+        browser,
+        lean,
+    ]
+    assert "t0psecret" not in repr((health, browser, lean))
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("auth: {user: me}", r":5: .*auth has no key 'type'; accepted: basic, bearer, digest"),
+        ("auth: {type: basik}", r":5: unknown type 'basik'.*did you mean 'basic'.*accepted: basic, bearer, digest"),
+        ("auth: {type: digest, user: me}", r":5: .*auth lacks the key 'password'"),
+        ("auth: {type: bearer, tokn: x}", r":5: unknown key 'tokn' in .*auth.*did you mean 'token'"),
+        ("auth: {type: bearer, token: x}, headers: {authorization: y}", r":5: .*auth and a header Authorization"),
+        ("proxy: 'socks5://me:hunter2@a:1'", r":5: .*proxy is not accepted; accepted: an http or https URL"),
+        ("proxy: 'http://me:${NAME}@a:${PORT}/x'", r":5: .*proxy is not accepted"),
+        ("tls: {key: a.pem}", r":5: .*key is given without certificate"),
+        ("tls: {ca_file: a.pem, verify: false}", r":5: .*trusts anybody: accepted one of them"),
+        ("tls: {cafile: a.pem}", r":5: unknown key 'cafile'.*did you mean 'ca_file'"),
+        ("method: HEAD, success: {contains: up}", r":5: .*the answer to HEAD has no body"),
+    ],
+)
+def test_what_a_request_cannot_be_is_refused_with_its_line(keys: str, problem: str) -> None:
+    text = f"{CONTROL}monitoring:\n  probes:\n    - {{name: a, type: http, endpoint: /, {keys}}}\n"
+    with pytest.raises(ScenarioFileError, match=problem) as refusal:
+        parse(text)
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("http2: true, weight: 6", r"make 120 probes a second by httpx \(a for HTTP/2\); accepted: up to 100"),
+        ("http2: true, proxy: 'http://b:1'", r"'a' asks for HTTP/2 through a proxy; accepted: to an https URL"),
+        ("tls: {ca_file: nowhere.pem}", r"ca_file /\S+nowhere.pem cannot be used: No such file.*of the probe 'a'"),
+        ("auth: {type: bearer, token: '${LINES}'}", r"the header Authorization holds a line break"),
+        ("proxy: 'http://me:${LINES}@a:1'", r"the proxy of the probe 'a' holds what no URL may"),
+        (
+            "auth: {type: digest, user: me, password: '${NONE}'}",
+            r"auth of the probe 'a' refers to .* NONE, which is not",
+        ),
+    ],
+)
+def test_what_shows_only_with_target_rate_and_variables_is_refused_too(
+    keys: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINES", "hunter2\nX: y")
+    with pytest.raises(UsageError, match=problem) as refusal:
+        looks(f"monitoring:\n  probes:\n    - {{name: a, type: http, endpoint: /, {keys}}}\n")
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_a_fault_that_the_health_check_would_not_come_by_is_not_chosen() -> None:
+    target = "http://127.0.0.1:1"
+    where = Surroundings(host=LocalHost(), url=target, target=None, hits_target=True)
+    delay = next(one for one in scenario_file.load().scenarios if one.name == "Light Network Delay")
+    proxy = next(one for one in failure_types()["network_latency"].mechanisms if isinstance(one, ThroughProxy))
+    assert proxy.obstacle(delay, replace(where, features=())) is None
+    refusal = proxy.obstacle(delay, replace(where, features=("a proxy",)))
+    assert "the health check goes through a proxy of yours" in str(refusal)
 
 
 def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,6 +191,20 @@ def test_every_form_of_a_good_answer_is_a_success(path: str, service: Service, t
     assert set(table["status"]) == {int(path.removeprefix("/status/")) if "status" in path else 200}
 
 
+@pytest.mark.parametrize("path", ["/sized/200", "/chunked/200", "/sized/304", "/status/204", "/early"])
+def test_no_body_is_waited_for_where_none_can_come(path: str, service: Service, tmp_path: Path) -> None:
+    summary, table = probed(tmp_path, service.url(path), 6, rate_hz=50.0, timeout_s=1.0, method="HEAD")
+    assert summary.failures == 0
+    assert set(table["status"]) == {int(path.rpartition("/")[2]) if path != "/early" else 200}
+    assert probe.check(Look(address=service.url(path), method="HEAD")).ok
+
+
+def test_the_connection_of_a_head_is_kept(victim: Service, tmp_path: Path) -> None:
+    summary, _ = probed(tmp_path, victim.url("/sized/200"), 30, rate_hz=100.0, method="HEAD")
+    assert summary.failures == 0
+    assert victim.seen()["connections"] <= 10
+
+
 def test_what_counts_as_a_success_can_be_said(service: Service, tmp_path: Path) -> None:
     url = service.url("/status/404")
     summary, _ = probed(tmp_path, url, 4, rate_hz=50.0, success=Success(statuses=frozenset({404})))

@@ -26,11 +26,16 @@ from tests.test_survival import ours
 
 pytestmark = pytest.mark.timeout(240)
 
-USER, PASSWORD, QUERY, HEADER, STOP, START, CHECK, ABORT, NOTE, VARIABLE = (
+USER, PASSWORD, QUERY, HEADER, STOP, START, CHECK, ABORT, NOTE, VARIABLE, PROXY, DIGEST, BASIC, TOKEN = (
     f"c4nary-{name}-0x9f"
-    for name in ["user", "password", "query", "header", "stop", "start", "check", "abort", "note", "variable"]
+    for name in (
+        *("user", "password", "query", "header", "stop", "start", "check", "abort", "note", "variable"),
+        *("proxy", "digest", "basic", "token"),
+    )
 )
+BASIC_HEADER = base64.b64encode(f"me:{BASIC}".encode()).decode()
 CANARIES = (PASSWORD, QUERY, HEADER, STOP, START, CHECK, ABORT, NOTE, VARIABLE)
+CANARIES += (PROXY, DIGEST, BASIC, BASIC_HEADER, TOKEN)
 
 CONFIG = """
 scenarios:
@@ -47,6 +52,16 @@ scenarios:
     type: http_fault
     duration: 1
     parameters: {{status: 503, headers: {{X-Api-Key: "{header}"}}}}
+monitoring:
+  probes:
+    - name: by proxy
+      type: http
+      endpoint: /ok
+      proxy: "http://me:{proxy}@127.0.0.1:1"
+      auth: {{type: digest, user: me, password: "{digest}"}}
+      weight: 0.2
+    - {{name: in, type: http, endpoint: /ok, auth: {{type: basic, user: me, password: "{basic}"}}, weight: 0.2}}
+    - {{name: token, type: http, endpoint: /ok, auth: {{type: bearer, token: "${{SHOP_TOKEN}}"}}, weight: 0.2}}
 phases: {{baseline_seconds: 2, recovery_seconds: 4}}
 safety:
   secrets: [SHOP_LICENCE]
@@ -72,10 +87,16 @@ class Case:
             "abort": ["sh", "-c", abort, "abort", f"--password={ABORT}"],
         }
         words = {name: json.dumps(argv) for name, argv in commands.items()}
-        self.config.write_text(CONFIG.format(up=self.up, check=CHECK, header=HEADER, note=NOTE, **words))
+        places = {"up": self.up, "check": CHECK, "header": HEADER, "note": NOTE}
+        places |= {"proxy": PROXY, "digest": DIGEST, "basic": BASIC}
+        self.config.write_text(CONFIG.format(**places, **words))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        environment = os.environ | {targets.STATE_VARIABLE: str(self.state), "SHOP_LICENCE": VARIABLE}
+        environment = os.environ | {
+            targets.STATE_VARIABLE: str(self.state),
+            "SHOP_LICENCE": VARIABLE,
+            "SHOP_TOKEN": TOKEN,
+        }
         environment |= {"CHAOSLAB_TARGET": self.target} if self.by_environment else {}
         argv = [sys.executable, "-m", "chaoslab", *arguments]
         return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
@@ -152,6 +173,12 @@ def test_a_campaign_with_its_report(under_way: Ended) -> None:
     assert meta["target"] == f"http://127.0.0.1:{case.target.split(':')[-1].split('/')[0]}/ok"
     assert meta["scenarios"][0]["parameters"]["check_command"][-2:] == ["--api-key", "***"]
     assert meta["configuration"]["safety"]["secrets"] == ["SHOP_LICENCE"]
+    by_proxy = next(entry for entry in meta["probes"] if entry["name"] == "by proxy")
+    assert (by_proxy["client"], by_proxy["proxy"]) == ("httpx", "http://127.0.0.1:1")
+    assert by_proxy["needs"] == ["a proxy", "digest authentication"]
+    probes = Campaign.open(case.folder).probes
+    assert set(probes.loc[probes["probe"] == "by proxy", "error"]) == {"refused"}
+    assert probes.loc[probes["probe"].isin(["in", "token"]), "error"].isna().all()
 
 
 def test_a_step_that_fails_and_quotes_its_secrets(under_way: Ended) -> None:
@@ -218,4 +245,5 @@ def test_a_dry_run(tmp_path: Path) -> None:
         case.write()
         assert case.end(case.campaign("Outage", "Fault", options=("--dry-run",))) == 0, case.printed
     assert f"undo      sh -c 'touch {case.up}' start --token '***'" in case.printed
+    assert "4/s constant, through httpx for a proxy, digest authentication" in case.printed
     assert case.found() == []

@@ -35,7 +35,8 @@ class Surroundings:
     """Where a fault would act: the host that runs its commands, the target's URL and what the target published.
 
     `hits_target` says that the host is the target's machine, or that the scenario means another one. `route` is the way
-    that the run's probes take, where its mechanism asked for one; `seed` is the run's own.
+    that the run's probes take, where its mechanism asked for one; `seed` is the run's own. `features` are those of the
+    health check, as `looks.Look` has them: by a proxy or in HTTP/2 it does not come by every way.
     """
 
     host: Host
@@ -45,6 +46,7 @@ class Surroundings:
     allow_commands: bool = False
     route: Route | None = None
     seed: int = 0
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from chaoslab.faults.base import FailureType, Injection, Obstacle, Reading, Surroundings
 from chaoslab.faults.through_proxy import ThroughProxy, Toxic, seed, stats_command
 from chaoslab.faults.traffic import chance
+from chaoslab.looks import HTTP2
 from chaoslab.records import Dose
 from chaoslab.scenario import Parameters, Scenario, Size
 
@@ -100,6 +101,10 @@ class HttpProxy(ThroughProxy):
             return Obstacle(
                 f"inside TLS the requests to {where.url} cannot be told apart",
                 "give the plain HTTP port behind it, or use network_latency or packet_loss",
+            )
+        if scenario is not None and HTTP2 in where.features:
+            return Obstacle(
+                "the health check speaks HTTP/2, which the proxy cannot read", "take monitoring.health_check.http2 away"
             )
         return super().obstacle(scenario, where)
 

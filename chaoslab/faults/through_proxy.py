@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from chaoslab.faults.base import MARGIN_SECONDS, Injection, Mechanism, Obstacle, Reading, Route, Surroundings
 from chaoslab.faults.traffic import NetworkLatency, PacketLoss, chance, delay_injection
 from chaoslab.journal import Step
+from chaoslab.looks import THROUGH_PROXY
 from chaoslab.records import Dose
 from chaoslab.scenario import Parameters, Scenario
 
@@ -43,6 +44,11 @@ class ThroughProxy(Mechanism):
         asked = set(_dose(scenario)) - set(Parameters.model_fields) - set(self.carries)
         if asked:
             return Obstacle(f"the proxy cannot deliver {', '.join(sorted(asked))}")
+        if THROUGH_PROXY in where.features:
+            return Obstacle(
+                "the health check goes through a proxy of yours, and would not come by the one that this fault needs",
+                "take monitoring.health_check.proxy away",
+            )
         return None
 
     def options(self, scenario: Scenario) -> tuple[str, ...]:
