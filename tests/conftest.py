@@ -33,7 +33,7 @@ _COMPUTING = (
 
 _WAITING = (
     *("ci", "cli", "confirmation", "live", "notebooks", "old_suite", "pipelines", "prometheus", "pushgateway"),
-    *("report", "secrets", "traces", "trust"),
+    *("completion", "image", "report", "secrets", "traces", "trust"),
 )
 
 

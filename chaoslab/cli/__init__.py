@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from chaoslab.errors import ChaoslabError, Interrupted, NotReverted
 from chaoslab.redaction import MASK, redact
@@ -39,6 +40,7 @@ _COMMANDS: Final = {
     "export": "chaoslab.cli.export",
     "ci": "chaoslab.cli.ci",
     "import": "chaoslab.cli.importing",
+    "completion": "chaoslab.cli.completion",
 }
 _SUMMARIES: Final = {
     "demo": "Break the embedded shop, measure it and open the report.",
@@ -58,6 +60,7 @@ _SUMMARIES: Final = {
     "trust": "Let a scenario file run the commands that it names, as it is now.",
     "doctor": "Say what can be injected on this machine, and what is missing.",
     "recover": "Revert whatever a dead process left behind.",
+    "completion": "Print what has a shell complete commands, options and names.",
 }
 
 
@@ -80,6 +83,11 @@ class _Program(click.Group):
         name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
         command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the commands from their summaries: none of them is imported for that."""
+        found = [CompletionItem(name, help=text) for name, text in _SUMMARIES.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

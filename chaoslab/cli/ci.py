@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from chaoslab.cli import printable, say, verbose_option
+from chaoslab.cli import completion, printable, say, verbose_option
 from chaoslab.cli.baseline import folder_option
 from chaoslab.cli.experiment import announce_privacy, campaign_options, new_folder, perform, request_of, show_rehearsal
 from chaoslab.cli.export import require_folder, write
@@ -41,7 +41,12 @@ _ANSWERS: Final[dict[str, Any]] = {"better": "passed", "same": "passed", "worse"
 @click.option("--ready-timeout", default=60.0, show_default=True, help="Seconds that the service has to become ready.")
 @click.option("--stop", metavar="COMMAND", help="Ends what --start leaves elsewhere, such as containers.")
 @click.option("--grace", default=10.0, show_default=True, help="Seconds that the service has to end by itself.")
-@click.option("--baseline", metavar="NAME", help="Stored baseline, or campaign's folder, to compare with.")
+@click.option(
+    "--baseline",
+    metavar="NAME",
+    shell_complete=completion.baselines,
+    help="Stored baseline, or campaign's folder, to compare with.",
+)
 @click.option("--fail-on-regression", is_flag=True, help="Exit 1 when something is worse, 3 when it is inconclusive.")
 @click.option(
     "--junit", type=click.Path(path_type=Path), help="JUnit XML; junit.xml in the campaign's folder by default."
