@@ -66,6 +66,7 @@ _SUMMARIES: Final = {
 }
 
 
+_INJECTING: Final = ("demo", "run", "ci", "batch")
 _ARGUMENTS: Final = "chaoslab.arguments"
 
 
@@ -172,15 +173,16 @@ def main(arguments: list[str] | None = None) -> None:
     from chaoslab.interrupts import Cut
 
     arguments = sys.argv[1:] if arguments is None else arguments
+    only_read = not set(arguments[:1]) & set(_INJECTING)
     tolerate_closed_ends()
     cut = Cut()
     try:
         with cut:
             code = program.main(args=arguments, prog_name="chaoslab", standalone_mode=False)
         if cut.signum is not None:  # whoever was cut has swallowed it
-            raise Interrupted(cut.signum)
+            raise Interrupted(cut.signum, only_read=only_read)
     except click.exceptions.Abort:
-        ended = Interrupted(cut.signum or signal.SIGINT)
+        ended = Interrupted(cut.signum or signal.SIGINT, only_read=only_read)
         click.echo(f"chaoslab: {ended}", err=True)
         sys.exit(ended.exit_code)
     except click.ClickException as error:

@@ -81,7 +81,7 @@ def plan(
     out = console()
     for row in rows[rows["note"] != ""].itertuples():
         out.print(f"{row.scenario}, {row.metric}: {row.note}", style="dim", highlight=False, markup=False)
-    out.print(found.cost(), highlight=False)
+    out.print(found.cost(), highlight=False, markup=False)
 
 
 def print_sections(rows: pd.DataFrame, *, by: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from chaoslab.cli import completion, console, json_option, print_json, verbose_option
+from chaoslab.cli import completion, console, json_option, print_json, say, verbose_option
 from chaoslab.cli.planning import print_sections
 
 
@@ -87,5 +87,7 @@ def trends(
     for left in found.left_out:
         name = f"{left.campaign}, {left.scenario}" if left.scenario else left.campaign
         out.print(f"left out: {name}: {left.reason}", style="dim", highlight=False, markup=False)
+    if events[0].warning:
+        say(events[0].warning)
     out.print(f"\n{budgets.headline(events[0])}; one event as in {found.newest.name}:", highlight=False, markup=False)
     print_sections(budgets.words(events).assign(all=""), by="all")
