@@ -327,6 +327,19 @@ def _scenario(campaign: Campaign, entry: Mapping[str, Any], slos: Sequence[Slo])
     )
 
 
+def import_warning(meta: Mapping[str, Any]) -> str:
+    """Return what numbers that rest on an imported recording do not tell; empty for one of our own.
+
+    >>> import_warning({"imported": {"tool": "k6"}})
+    'Imported from k6: nothing shows which fault was delivered, or how much of it; numbers say what its probes saw.'
+    """
+    if not _is_imported(meta):
+        return ""
+    tool = meta["imported"].get("tool", "another tool")
+    unknown = "nothing shows which fault was delivered, or how much of it"
+    return f"Imported from {tool}: {unknown}; numbers say what its probes saw."
+
+
 def _is_imported(meta: Mapping[str, Any]) -> bool:
     return meta.get("imported") is not None
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pandas as pd
 
 from chaoslab import intervals, wording
-from chaoslab.analysis import Analysis, ScenarioResult
+from chaoslab.analysis import Analysis, ScenarioResult, import_warning
 from chaoslab.errors import UsageError
 from chaoslab.intervals import Estimate, not_measured
 from chaoslab.metrics import RunMetrics
@@ -35,6 +35,7 @@ class Cost:
         downtime: of one event, in seconds.
         share: `downtime` in percent of the budget.
         events: how many such events the budget affords in the period; no value where no downtime was seen.
+        warning: what an imported recording does not tell.
     """
 
     scenario: str
@@ -44,6 +45,7 @@ class Cost:
     downtime: Estimate
     share: Estimate
     events: Estimate
+    warning: str = ""
 
 
 def costs(
@@ -68,6 +70,7 @@ def costs(
     objective = availability_objective(analysis) if objective is None else objective
     seconds = budget_seconds(objective, days)
     runs = {(run.scenario, run.repeat): run for run in campaign.runs}
+    warning = import_warning(campaign.meta)
     return tuple(
         cost(
             result.name,
@@ -75,13 +78,16 @@ def costs(
             objective=objective,
             days=days,
             seconds=seconds,
+            warning=warning,
         )
         for result in analysis.scenarios
         if not scenarios or result.name in scenarios
     )
 
 
-def cost(scenario: str, downtime: Estimate, *, objective: float, days: float, seconds: float) -> Cost:
+def cost(
+    scenario: str, downtime: Estimate, *, objective: float, days: float, seconds: float, warning: str = ""
+) -> Cost:
     """Return what an event with this `downtime` costs of a budget of `seconds`."""
     share = _times(downtime, 100 / seconds, "%")
     value, low, high = (
@@ -98,6 +104,7 @@ def cost(scenario: str, downtime: Estimate, *, objective: float, days: float, se
         downtime=downtime,
         share=share,
         events=events,
+        warning=warning,
     )
 
 

@@ -27,7 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from chaoslab.analysis import ESTIMATES, Analysis, ScenarioResult, analyse
+from chaoslab.analysis import ESTIMATES, Analysis, ScenarioResult, analyse, import_warning
 from chaoslab.errors import UsageError, recognised
 from chaoslab.intervals import FEWEST_RUNS, LEVEL, MOST_REPEATS, Estimate, back, forward, repeats_to_clear, with_repeats
 from chaoslab.scenario import Slo
@@ -127,7 +127,8 @@ class MetricPlan:
 class Design:
     """What a recorded campaign says about the next one.
 
-    `seconds` is how long one repeat of each scenario takes, pauses included, as recorded.
+    `seconds` is how long one repeat of each scenario takes, pauses included, as recorded; `warning` is what an imported
+    recording does not tell.
     """
 
     campaign: str
@@ -136,6 +137,7 @@ class Design:
     change: Amount | None
     seconds: Mapping[str, float]
     plans: tuple[MetricPlan, ...]
+    warning: str = ""
 
     def duration(self, repeats: int) -> float:
         """Return the seconds that a campaign of `repeats` of every scenario takes."""
@@ -159,7 +161,10 @@ class Design:
         return pd.DataFrame([_words(plan, self) for plan in self.plans])
 
     def cost(self) -> str:
-        """Say how long campaigns of all scenarios of the design take."""
+        """Say how long campaigns of all scenarios of the design take, after the warning, if there is one."""
+        return f"{self.warning}\n{self._cost()}".lstrip()
+
+    def _cost(self) -> str:
         if not self.seconds:
             return "no run is on record whose length could be used"
         times = [f"{count} repeats take {duration(self.duration(count))}" for count in SHOWN_REPEATS]
@@ -185,6 +190,7 @@ class Design:
         """Return the design as a JSON object."""
         return {
             "campaign": self.campaign,
+            "warning": self.warning,
             "power": self.power,
             "level": LEVEL,
             "width": self.width and str(self.width),
@@ -251,6 +257,7 @@ def design(
         change=amounts[1],
         seconds={result.name: seconds[result.name] for result in results if result.name in seconds},
         plans=tuple(plans),
+        warning=import_warning(campaign.meta),
     )
 
 

@@ -96,10 +96,11 @@ class NotReverted(ChaoslabError):
 
 
 class Interrupted(ChaoslabError):
-    """A signal ended the campaign; everything was reverted."""
+    """A signal ended the campaign, and everything was reverted; or a command that only reads, which reverts nothing."""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"interrupted by {signal.Signals(signum).name}; everything was reverted")
+    def __init__(self, signum: int, *, only_read: bool = False) -> None:
+        reverted = "" if only_read else "; everything was reverted"
+        super().__init__(f"interrupted by {signal.Signals(signum).name}{reverted}")
         self.exit_code = 128 + signum
 
 

@@ -158,7 +158,7 @@ def unusable(run: Run, *, control: bool, imported: bool = False) -> str:
         named = str(run.state).replace("_", " ")
         return f"{named}: {run.reason}" if run.reason else named
     if not run.steady:
-        return "no steady state before the injection"
+        return f"no steady state before the injection{f': {run.unsteady}' if run.unsteady else ''}"
     if control or imported:
         return ""
     if not run.doses:

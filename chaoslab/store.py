@@ -249,7 +249,7 @@ class Run:
 
     Baseline is [baseline_us, injection_us), injection is [injection_us, recovery_us), recovery is [recovery_us,
     finished_us). `fault_over_us` is the instant from which recovery time counts: the revert, or for a fault that
-    is over when it is done (a kill), its delivery.
+    is over when it is done (a kill), its delivery. `unsteady` is why it was not `steady`, where that is on record.
     """
 
     scenario: str
@@ -262,6 +262,7 @@ class Run:
     recovery_us: int | None
     fault_over_us: int | None
     finished_us: int
+    unsteady: str = ""
     doses: tuple[Dose, ...] = ()
     undo_failures: tuple[Mapping[str, Any], ...] = ()
     steps: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
@@ -527,12 +528,14 @@ def _run(rows: pd.DataFrame, campaign: Campaign) -> Run:
         finished_us = max(last, int(seen.max())) if len(seen) else last
     else:
         state, reason, finished_us = RunState(finished[1]["state"]), str(finished[1]["reason"]), finished[0]
+    _, looked = happened.get(Event.STEADY_STATE, (0, {}))
     return Run(
         scenario=scenario,
         repeat=repeat,
         state=state,
         reason=reason,
-        steady=happened.get(Event.STEADY_STATE, (0, {}))[1].get("steady", False) is True,
+        steady=looked.get("steady", False) is True,
+        unsteady=str(looked.get("reason", "")),
         baseline_us=int(rows["at_us"].iloc[0]),
         injection_us=at(Event.INJECTION_STARTED),
         recovery_us=at(Event.RECOVERY_STARTED),

@@ -55,7 +55,7 @@ def sick() -> Iterator[str]:
 
 NAMES = (
     *("demo", "run", "report", "validate", "compare", "baseline", "plan", "trends", "watch", "batch", "export", "ci"),
-    *("import", "scenarios", "trust", "doctor", "recover"),
+    *("import", "scenarios", "trust", "doctor", "recover", "completion", "notebooks"),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,12 +20,14 @@ from chaoslab.cli import main
 from chaoslab.comparison.comparability import refuse
 from chaoslab.errors import CampaignFolderError, RecordingError, UsageError
 from chaoslab.export import markdown
+from chaoslab.foreign.formats import FORMATS
 from chaoslab.foreign.probes import Probe
 from chaoslab.foreign.spool import Spool
 from chaoslab.records import ErrorKind, RunState
 from chaoslab.store import Campaign
 from tests import recordings
 from tests.recordings import WRITERS, Hit, hits, write
+from tests.test_cli import chaoslab
 
 SAMPLES = Path(__file__).parent / "imports"
 WINDOW = (foreign.Window("10", "14"),)
@@ -131,6 +134,19 @@ def test_estimates_are_those_of_the_probes_and_no_verdict_is_drawn(analysis: Ana
     assert (analysis.exit_code(), analysis.exit_code(fail_on_violation=True)) == (0, 3)
 
 
+def test_what_is_planned_or_budgeted_from_an_import_says_so(
+    repeats: Campaign, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "Imported from k6: nothing shows which fault was delivered, or how much of it"
+    assert chaoslab("plan", str(repeats.path)) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert chaoslab("trends", str(repeats.path), "--budget", "99.9") == 0
+    assert said in capsys.readouterr().err
+    for command in ("plan", "trends"):
+        assert chaoslab(command, str(repeats.path), "--json") == 0
+        assert said in capsys.readouterr().out
+
+
 def test_a_control_is_not_judged_either(tmp_path: Path) -> None:
     files = [write(tmp_path / str(n), "vegeta-csv", hits(down=(0, 0), after_ms=60_000 * n)) for n in range(3)]
     found = analyse(imported(tmp_path / "out", *files, windows=WINDOW, type="control", scenario="Quiet"))
@@ -157,7 +173,8 @@ def test_without_a_window_all_is_kept_and_nothing_is_estimated(tmp_path: Path) -
 def test_a_service_that_failed_before_the_injection_had_no_steady_state(tmp_path: Path) -> None:
     file = write(tmp_path / "file", "vegeta-json", hits(down=(2, 5)))
     [result] = analyse(imported(tmp_path / "out", file, windows=WINDOW)).scenarios
-    assert "no steady state" in result.reason
+    said = "no steady state before the injection: 30 of 100 probes of the baseline failed; 5 % are accepted"
+    assert said in result.reason
 
 
 def test_a_stall_that_held_back_the_requests_leaves_the_injection_unwatched(tmp_path: Path) -> None:
@@ -330,6 +347,7 @@ BAD: dict[str, tuple[str, str, str]] = {
         '<!DOCTYPE a [<!ENTITY b "c">]><testResults>&b;</testResults>\n',
         "declares a document type",
     ),
+    "jmeter: deep": ("x", "<testResults>" + "<sample>" * 60, "x: is nested more than 50 levels deep"),
     "jmeter: no time": ("x", '<testResults><sample t="1" s="true"/></testResults>\n', "sample 1 lacks its timeStamp"),
     "prometheus: its error": (
         "x",
@@ -395,22 +413,53 @@ def test_a_recording_that_is_cut_anywhere_is_refused_or_read_up_to_a_whole_line(
             assert not out.exists()
 
 
+@pytest.mark.parametrize("format", WRITERS)
+def test_a_file_of_one_tool_is_no_file_of_another(format: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "file", format, hits(seconds=2))
+    for other in FORMATS.keys() - {format}:
+        with pytest.raises(RecordingError, match=str(file)):
+            imported(tmp_path / "out", file, format=other)
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def unreadable(tmp_path: Path) -> dict[str, tuple[Path, str]]:
     (tmp_path / "folder").mkdir()
     (tmp_path / "latin").write_bytes("timeStamp,elapsed,success\n1,2,\xe9\n".encode("latin-1"))
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b'{"type":"Metric"}\n' * 1000)[:-20])
-    (tmp_path / "long").write_bytes(b'{"type":"Metric"}\n{"type":"' + b"x" * (17 * 1024**2))
+    (tmp_path / "utf16").write_bytes("timeStamp,elapsed,success\n".encode("utf-16"))
+    (tmp_path / "twice.gz").write_bytes(gzip.compress(gzip.compress(b'{"type":"Metric"}\n')))
+    sample = '<testResults><sample t="1" ts="1767225600000" s="true"'
+    (tmp_path / "wide.xml").write_text(f'{sample} lb="{"x" * 2 * 1024**2}"/></testResults>')
+    (tmp_path / "endless.xml").write_text(f"{sample}>{'<a/>' * 1024**2}</sample></testResults>")
+    (tmp_path / "totals").write_text(
+        "Timestamp,User Count,Type,Name,Total Request Count,Total Failure Count\n"
+        + "".join(f"{1767225600 + row},1,,Aggregated,{row},0\n" for row in range(4))
+    )
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "long").write_bytes(b'{"type":"Metric"}\n{"type":"' + b"x" * (2 * 1024**2))
     return {
         "folder": (tmp_path / "folder", "it is not a file"),
+        "pipe": (tmp_path / "pipe", "it is not a file"),
+        "device": (Path("/dev/null"), "it is not a file"),
+        "utf16": (tmp_path / "utf16", "is binary"),
+        "twice": (tmp_path / "twice.gz", "is binary"),
         "missing": (tmp_path / "missing", "No such file"),
         "latin": (tmp_path / "latin", "latin:2: is not text in UTF-8"),
         "cut": (tmp_path / "cut.gz", "the compressed file is cut off"),
-        "long": (tmp_path / "long", "long:2: the line is longer than 16 MiB"),
+        "wide": (tmp_path / "wide.xml", "wide.xml: a sample is longer than 1 MiB, or never ends"),
+        "endless": (tmp_path / "endless.xml", "endless.xml: a sample is longer than 1 MiB, or never ends"),
+        "totals": (tmp_path / "totals", "totals:5: is row 4 of one series; accepted: up to 3"),
+        "long": (tmp_path / "long", "long:2: the line is longer than 1 MiB"),
     }
 
 
-@pytest.mark.parametrize("case", ["folder", "missing", "latin", "cut", "long"])
-def test_files_that_cannot_be_read_are_refused(case: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "case",
+    ["folder", "pipe", "device", "missing", "latin", "utf16", "cut", "twice", "wide", "endless", "totals", "long"],
+)
+def test_files_that_cannot_be_read_are_refused(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaoslab.foreign.locust._MOST_ROWS", 3)
+    monkeypatch.setattr("chaoslab.foreign.source.LONGEST_LINE", 1024**2)
     path, said = unreadable(tmp_path)[case]
     with pytest.raises(RecordingError, match=said):
         imported(tmp_path / "out", path)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -218,6 +221,17 @@ def test_the_command_shows_the_newest_campaign_of_a_folder(
     document = json.loads(capsys.readouterr().out)
     assert document["runs"] == {"begun": 2, "over": 1, "total": 2}
     assert document["phase"] == "injection"
+
+
+def test_who_only_watches_has_nothing_to_revert_when_interrupted(under_way: UnderWay) -> None:
+    under_way.grow(8.0)
+    argv = [sys.executable, "-m", "chaoslab", "watch", str(under_way.folder)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert "injection" in watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        _, complaint = watching.communicate(timeout=60)
+    assert (watching.returncode, complaint) == (130, "chaoslab: interrupted by SIGINT\n")
 
 
 def test_a_folder_without_a_campaign_is_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

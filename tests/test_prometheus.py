@@ -145,8 +145,11 @@ def test_alerts_fire_for_what_failed_and_what_is_not_known_and_for_nothing_else(
 
 def test_promtool_finds_nothing_but_the_name_that_is_kept(live: Live) -> None:
     checked = promtool("check", "metrics", text=live.text)
-    complaints = {line.split(" ", 1)[0] for line in checked.stderr.splitlines()}
-    assert complaints == {KEPT, f"{KEPT}_ci_low", f"{KEPT}_ci_high"}
+    objection = "metric names should not contain abbreviated units"
+    assert sorted(checked.stderr.splitlines()) == [
+        f"{name} {objection}" for name in (KEPT, f"{KEPT}_ci_high", f"{KEPT}_ci_low")
+    ]
+    assert checked.returncode == 3
     without = "".join(line for line in live.text.splitlines(keepends=True) if KEPT not in line)
     clean = promtool("check", "metrics", text=without)
     assert (clean.returncode, clean.stderr) == (0, "")

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from chaoslab.errors import ChaoslabError, Interrupted, NotReverted
 from chaoslab.redaction import MASK, redact
@@ -37,8 +38,10 @@ _COMMANDS: Final = {
     "watch": "chaoslab.cli.watching",
     "batch": "chaoslab.cli.batch",
     "export": "chaoslab.cli.export",
+    "notebooks": "chaoslab.cli.notebooks",
     "ci": "chaoslab.cli.ci",
     "import": "chaoslab.cli.importing",
+    "completion": "chaoslab.cli.completion",
 }
 _SUMMARIES: Final = {
     "demo": "Break the embedded shop, measure it and open the report.",
@@ -51,6 +54,7 @@ _SUMMARIES: Final = {
     "trends": "Show what became of a service from campaign to campaign.",
     "watch": "Show a campaign while it runs.",
     "batch": "Execute a matrix of notebooks and parameters.",
+    "notebooks": "Copy the notebooks into a folder, for JupyterLab.",
     "ci": "Start, break, judge, compare and clean up: a campaign as a pipeline runs it.",
     "export": "Write results for other programs: Prometheus, JUnit, CSV, JSON Schemas.",
     "import": "Turn recordings of other tools into a campaign.",
@@ -58,9 +62,11 @@ _SUMMARIES: Final = {
     "trust": "Let a scenario file run the commands that it names, as it is now.",
     "doctor": "Say what can be injected on this machine, and what is missing.",
     "recover": "Revert whatever a dead process left behind.",
+    "completion": "Print what has a shell complete commands, options and names.",
 }
 
 
+_INJECTING: Final = ("demo", "run", "ci", "batch")
 _ARGUMENTS: Final = "chaoslab.arguments"
 
 
@@ -80,6 +86,11 @@ class _Program(click.Group):
         name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
         command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the commands from their summaries: none of them is imported for that."""
+        found = [CompletionItem(name, help=text) for name, text in _SUMMARIES.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -162,15 +173,16 @@ def main(arguments: list[str] | None = None) -> None:
     from chaoslab.interrupts import Cut
 
     arguments = sys.argv[1:] if arguments is None else arguments
+    only_read = not set(arguments[:1]) & set(_INJECTING)
     tolerate_closed_ends()
     cut = Cut()
     try:
         with cut:
             code = program.main(args=arguments, prog_name="chaoslab", standalone_mode=False)
         if cut.signum is not None:  # whoever was cut has swallowed it
-            raise Interrupted(cut.signum)
+            raise Interrupted(cut.signum, only_read=only_read)
     except click.exceptions.Abort:
-        ended = Interrupted(cut.signum or signal.SIGINT)
+        ended = Interrupted(cut.signum or signal.SIGINT, only_read=only_read)
         click.echo(f"chaoslab: {ended}", err=True)
         sys.exit(ended.exit_code)
     except click.ClickException as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from chaoslab.cli import console, json_option, print_json, verbose_option
+from chaoslab.cli import completion, console, json_option, print_json, verbose_option
 
 if TYPE_CHECKING:
     from chaoslab.analysis import Analysis
@@ -18,8 +18,12 @@ _STYLES: Final = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--baseline", help="Hold it against this one too: a campaign's folder, or the name of a stored baseline.")
+@click.argument("folder", type=click.Path(path_type=Path), shell_complete=completion.campaigns)
+@click.option(
+    "--baseline",
+    shell_complete=completion.baselines,
+    help="Hold it against this one too: a campaign's folder, or the name of a stored baseline.",
+)
 @click.option("--show-code", is_flag=True, help="Keep the notebook's code in the HTML.")
 @verbose_option
 def report(folder: Path, baseline: str | None, show_code: bool, **_: Any) -> None:
@@ -37,8 +41,10 @@ def report(folder: Path, baseline: str | None, show_code: bool, **_: Any) -> Non
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--environment", help="Judge by the thresholds of this environment.")
+@click.argument("folder", type=click.Path(path_type=Path), shell_complete=completion.campaigns)
+@click.option(
+    "--environment", shell_complete=completion.environments, help="Judge by the thresholds of this environment."
+)
 @click.option("--config", type=click.Path(path_type=Path), help="Scenario file with the thresholds.")
 @click.option("--report", "markdown", type=click.Path(path_type=Path), help="Write the verdicts as Markdown.")
 @click.option("--fail-on-violation", is_flag=True, help="Exit 1 when an SLO is violated, 3 when it is inconclusive.")

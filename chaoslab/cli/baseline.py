@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from chaoslab.cli import console, json_option, print_json, verbose_option
+from chaoslab.cli import completion, console, json_option, print_json, verbose_option
 
 
 def folder_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,7 +26,7 @@ def baseline() -> None:
 
 
 @baseline.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), shell_complete=completion.campaigns)
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Replace a baseline of that name.")
 @folder_option
@@ -72,7 +72,7 @@ def list_(baselines: Path | None, as_json: bool, **_: Any) -> None:
 
 
 @baseline.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.stored)
 @folder_option
 @json_option
 @verbose_option

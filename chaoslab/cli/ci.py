@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from chaoslab.cli import printable, say, verbose_option
+from chaoslab.cli import completion, printable, verbose_option
 from chaoslab.cli.baseline import folder_option
 from chaoslab.cli.experiment import announce_privacy, campaign_options, new_folder, perform, request_of, show_rehearsal
 from chaoslab.cli.export import require_folder, write
-from chaoslab.cli.github import Speak, add_to_step, quiet_runner
+from chaoslab.cli.github import Speak, quiet_runner
+from chaoslab.cli.outcome import Outcome, tell_stage
 from chaoslab.errors import ChaoslabError, NotDelivered, NotReverted
 from chaoslab.redaction import redact
-from chaoslab.stages import Stage, Stages
+from chaoslab.stages import Stages
 
 if TYPE_CHECKING:
     from chaoslab.analysis import Analysis
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from chaoslab.store import Campaign
 
 DEFAULT_SUITE: Final = "smoke_test"
-PIPELINE: Final = "pipeline.json"
-SUMMARY: Final = "ci_summary.md"
 SERVICE_LOG: Final = "service.log"
 _OUTCOMES: Final[dict[str, Any]] = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
 _ANSWERS: Final[dict[str, Any]] = {"better": "passed", "same": "passed", "worse": "failed"}
@@ -41,7 +40,12 @@ _ANSWERS: Final[dict[str, Any]] = {"better": "passed", "same": "passed", "worse"
 @click.option("--ready-timeout", default=60.0, show_default=True, help="Seconds that the service has to become ready.")
 @click.option("--stop", metavar="COMMAND", help="Ends what --start leaves elsewhere, such as containers.")
 @click.option("--grace", default=10.0, show_default=True, help="Seconds that the service has to end by itself.")
-@click.option("--baseline", metavar="NAME", help="Stored baseline, or campaign's folder, to compare with.")
+@click.option(
+    "--baseline",
+    metavar="NAME",
+    shell_complete=completion.baselines,
+    help="Stored baseline, or campaign's folder, to compare with.",
+)
 @click.option("--fail-on-regression", is_flag=True, help="Exit 1 when something is worse, 3 when it is inconclusive.")
 @click.option(
     "--junit", type=click.Path(path_type=Path), help="JUnit XML; junit.xml in the campaign's folder by default."
@@ -68,7 +72,7 @@ class _Pipeline:
     """One run of the stages; what one stage finds, later ones use."""
 
     options: dict[str, Any]
-    stages: Stages = field(default_factory=lambda: Stages(tell=_tell))
+    stages: Stages = field(default_factory=lambda: Stages(tell=tell_stage))
     baseline: Campaign | None = None
     folder: Path | None = None
     service: Deployed | None = None
@@ -257,48 +261,19 @@ class _Pipeline:
         except ChaoslabError as error:
             self._stopped(error)
         finally:
-            self._tell_all(speak)
+            for unwritten in self._outcome().tell(speak):
+                self._stopped(unwritten)
 
-    def _tell_all(self, speak: Speak) -> None:
-        """Write what became of each stage to all places that want it; one that cannot be written stops no other."""
-        from chaoslab.export import junit, pipeline
-
-        stages = self.stages.all
-        shown: Any = "failure" if self.options["fail_on_violation"] else "skipped"
-        text = pipeline.summary(stages, self.analysis, self.comparison, folder=str(self.folder or ""))
-        tests = junit.render(self.analysis, inconclusive=shown, troubles=self._troubles(stages))
-        if self.folder is not None:
-            self._try(self.folder / SUMMARY, text)
-            self._try(self.folder / "junit.xml", tests)
-            self._record(stages)
-        if self.options["junit"] is not None and self.options["junit"].parent.is_dir() and not self.options["dry_run"]:
-            self._try(self.options["junit"], tests)
-        add_to_step(text)
-        speak(pipeline.workflow_commands(stages, self.analysis))
-        _print(stages)
-        if self.folder is not None:
-            click.echo(f"\ncampaign: {self.folder}")
-
-    def _troubles(self, stages: tuple[Stage, ...]) -> list[tuple[str, str]]:
-        """Return the stages that did not do their work, with the reason; a violation is a verdict, and no trouble."""
-        judged = {"resilience_validation"} if self.analysis is not None else set()
-        bad = ("failed", "interrupted")
-        return [(stage.name, stage.detail) for stage in stages if stage.outcome in bad and stage.name not in judged]
-
-    def _try(self, path: Path, text: str) -> None:
-        try:
-            write(path, text)
-        except ChaoslabError as error:
-            say(str(error))
-            self._stopped(error)
-
-    def _record(self, stages: tuple[Stage, ...]) -> None:
-        from chaoslab.redaction import redact_document
-        from chaoslab.store import write_json
-
-        assert self.folder is not None
-        with suppress(OSError):
-            write_json(self.folder / PIPELINE, {"stages": [redact_document(stage.as_dict()) for stage in stages]})
+    def _outcome(self) -> Outcome:
+        options = self.options
+        return Outcome(
+            stages=self.stages.all,
+            analysis=self.analysis,
+            comparison=self.comparison,
+            folder=self.folder,
+            junit=None if options["dry_run"] else options["junit"],
+            strict=options["fail_on_violation"],
+        )
 
     def _exit_code(self) -> int:
         """Return what the verdicts and the comparison end with; what is shown goes before what is undecided."""
@@ -314,25 +289,3 @@ def _ended(stop: Exception) -> Any:
     from chaoslab.errors import Interrupted
 
     return "interrupted" if isinstance(stop, Interrupted) else "failed"
-
-
-def _tell(stage: Stage | str) -> None:
-    if isinstance(stage, str):
-        click.echo(f"\n── {stage} " + "─" * (40 - len(stage)))
-    else:
-        detail = f": {printable(redact(stage.detail))}" if stage.detail else ""
-        click.echo(f"{stage.name} {stage.outcome} after {stage.seconds:.1f} s{detail}")
-
-
-def _print(stages: tuple[Stage, ...]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from chaoslab.cli import console
-    from chaoslab.export.pipeline import MARKS
-
-    table = Table("stage", "outcome", "time", "", box=None, header_style="bold")
-    for stage in stages:
-        detail = printable(redact(stage.detail.partition("\n")[0]))
-        table.add_row(stage.name, f"{MARKS[stage.outcome]} {stage.outcome}", f"{stage.seconds:.1f} s", Text(detail))
-    console().print(table)

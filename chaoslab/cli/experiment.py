@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
-from chaoslab.cli import printable, say, verbose_option
+from chaoslab.cli import completion, printable, say, verbose_option
 from chaoslab.redaction import redact, redact_command
 
 DEMO_SCENARIOS: Final = (
@@ -30,8 +30,16 @@ _TICK_SECONDS: Final = 0.1
 
 _CAMPAIGN: Final = (
     click.option("--config", type=click.Path(path_type=Path), help="Scenario file; the shipped one by default."),
-    click.option("--suite", "suites", multiple=True, help="Suite to run (repeatable); 'all' is every scenario."),
-    click.option("--scenario", "names", multiple=True, help="Scenario to run (repeatable)."),
+    click.option(
+        "--suite",
+        "suites",
+        multiple=True,
+        shell_complete=completion.suites,
+        help="Suite to run (repeatable); 'all' is every scenario.",
+    ),
+    click.option(
+        "--scenario", "names", multiple=True, shell_complete=completion.scenarios, help="Scenario to run (repeatable)."
+    ),
     click.option("--intensity", type=click.Choice(["light", "medium", "heavy"]), help="Only scenarios of this level."),
     click.option(
         "--target",
@@ -39,7 +47,11 @@ _CAMPAIGN: Final = (
         show_envvar=True,
         help="URL of the service; the health check's endpoint is added to a bare host.",
     ),
-    click.option("--environment", help="Environment of the scenario file: its SLOs and its allowed scenarios."),
+    click.option(
+        "--environment",
+        shell_complete=completion.environments,
+        help="Environment of the scenario file: its SLOs and its allowed scenarios.",
+    ),
     click.option("--repeats", default=3, show_default=True, help="Runs of each scenario; intervals need at least 3."),
     click.option("--duration-scale", default=1.0, show_default=True, help="Factor on every duration."),
     click.option("--probe-rate", default=20.0, show_default=True, help="Probes a second."),
@@ -67,7 +79,13 @@ def campaign_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @campaign_options
-@click.option("--resume", "resumed", type=click.Path(path_type=Path), help="Continue the campaign in this folder.")
+@click.option(
+    "--resume",
+    "resumed",
+    type=click.Path(path_type=Path),
+    shell_complete=completion.campaigns,
+    help="Continue the campaign in this folder.",
+)
 @verbose_option
 def run(**options: Any) -> int:
     """Run a campaign against a target, judge it, and write its folder."""

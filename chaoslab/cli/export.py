@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from chaoslab.cli import print_json, say, verbose_option
+from chaoslab.cli import completion, print_json, say, verbose_option
 from chaoslab.cli.pushing import gateway_of, push_options, trace_receiver_of
 from chaoslab.errors import UsageError, recognised
 
@@ -21,7 +21,7 @@ FILES: Final = {"prometheus": "chaos_metrics.prom", "junit": "junit.xml", "csv":
 
 
 @click.command()
-@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.argument("folder", required=False, type=click.Path(path_type=Path), shell_complete=completion.campaigns)
 @click.option(
     "--format", "formats", default="prometheus", show_default=True, help=f"Comma-separated: {', '.join(FILES)}."
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from chaoslab.cli import json_option, print_json, say, verbose_option
+from chaoslab.cli import completion, json_option, print_json, say, verbose_option
 
 
 @click.command(
@@ -26,7 +26,11 @@ from chaoslab.cli import json_option, print_json, say, verbose_option
 @click.argument("files", metavar="FILE...", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Campaign folder; new or empty.")
 @click.option("--format", "format_", help="Format of the files; by default what they look like.")
-@click.option("--scenario", help="What was done to the service; a name of the scenario file brings its type.")
+@click.option(
+    "--scenario",
+    shell_complete=completion.scenarios,
+    help="What was done to the service; a name of the scenario file brings its type.",
+)
 @click.option("--type", "type_", help="Failure type, such as cpu_stress; that of the scenario by default.")
 @click.option(
     "--injection-start",
@@ -38,7 +42,7 @@ from chaoslab.cli import json_option, print_json, say, verbose_option
 @click.option("--select", multiple=True, metavar="NAME=VALUE", help="Only rows that have this tag, label or column.")
 @click.option("--target", help="The service, for the record; by default the address that the files name.")
 @click.option("--config", type=click.Path(path_type=Path), help="Scenario file with names and thresholds.")
-@click.option("--environment", help="Take the thresholds of this environment.")
+@click.option("--environment", shell_complete=completion.environments, help="Take the thresholds of this environment.")
 @json_option
 @verbose_option
 def import_(

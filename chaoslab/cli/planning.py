@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chaoslab.cli import console, json_option, print_json, verbose_option
+from chaoslab.cli import completion, console, json_option, print_json, verbose_option
 from chaoslab.cli.analysis import objectives
 
 if TYPE_CHECKING:
@@ -24,13 +24,21 @@ if TYPE_CHECKING:
     chaoslab plan campaigns/baseline --scenario "Light CPU Stress" --environment production --json
 """
 )
-@click.argument("baseline", type=click.Path(path_type=Path))
-@click.option("--scenario", "scenarios", multiple=True, help="Only this scenario; repeatable.")
+@click.argument("baseline", type=click.Path(path_type=Path), shell_complete=completion.campaigns)
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    shell_complete=completion.scenarios,
+    help="Only this scenario; repeatable.",
+)
 @click.option("--metric", "metrics", multiple=True, help="Only this metric, such as mttr_seconds; repeatable.")
 @click.option("--width", help="Wanted half-width of the intervals: '2' in the metric's unit, '20%' of its value.")
 @click.option("--detect", help="Change for the worse that must be found, written like --width.")
 @click.option("--power", type=float, default=0.8, show_default=True, help="Probability of keeping or finding it.")
-@click.option("--environment", help="Plan for the thresholds of this environment.")
+@click.option(
+    "--environment", shell_complete=completion.environments, help="Plan for the thresholds of this environment."
+)
 @click.option("--config", type=click.Path(path_type=Path), help="Scenario file with the thresholds.")
 @json_option
 @verbose_option
@@ -73,7 +81,7 @@ def plan(
     out = console()
     for row in rows[rows["note"] != ""].itertuples():
         out.print(f"{row.scenario}, {row.metric}: {row.note}", style="dim", highlight=False, markup=False)
-    out.print(found.cost(), highlight=False)
+    out.print(found.cost(), highlight=False, markup=False)
 
 
 def print_sections(rows: pd.DataFrame, *, by: str) -> None:

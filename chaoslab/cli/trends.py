@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from chaoslab.cli import console, json_option, print_json, verbose_option
+from chaoslab.cli import completion, console, json_option, print_json, say, verbose_option
 from chaoslab.cli.planning import print_sections
 
 
@@ -21,8 +21,21 @@ from chaoslab.cli.planning import print_sections
     chaoslab trends campaigns/20260105-nightly campaigns/20260112-nightly --output trends.html
 """
 )
-@click.argument("folders", metavar="DIR...", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--scenario", "scenarios", multiple=True, help="Only this scenario; repeatable.")
+@click.argument(
+    "folders",
+    metavar="DIR...",
+    type=click.Path(path_type=Path),
+    nargs=-1,
+    required=True,
+    shell_complete=completion.campaigns,
+)
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    shell_complete=completion.scenarios,
+    help="Only this scenario; repeatable.",
+)
 @click.option("--metric", "metrics", multiple=True, help="Only this metric, such as mttr_seconds; repeatable.")
 @click.option(
     "--budget", type=float, help="Availability in percent that the error budget is for; by default the SLO's."
@@ -74,5 +87,7 @@ def trends(
     for left in found.left_out:
         name = f"{left.campaign}, {left.scenario}" if left.scenario else left.campaign
         out.print(f"left out: {name}: {left.reason}", style="dim", highlight=False, markup=False)
+    if events[0].warning:
+        say(events[0].warning)
     out.print(f"\n{budgets.headline(events[0])}; one event as in {found.newest.name}:", highlight=False, markup=False)
     print_sections(budgets.words(events).assign(all=""), by="all")

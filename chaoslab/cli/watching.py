@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from chaoslab.cli import console, json_option, print_json, verbose_option
+from chaoslab.cli import completion, console, json_option, print_json, verbose_option
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path), shell_complete=completion.campaigns)
 @click.option("--once", is_flag=True, help="Show it as it stands now, and leave.")
 @json_option
 @verbose_option

@@ -116,7 +116,7 @@ def _asked(scenario: Scenario) -> DnsParameters:
 def _no_library() -> Obstacle | None:
     if find_spec("dns") is not None:
         return None
-    return Obstacle("the Python package dnspython is not installed", "pip install dnspython")
+    return Obstacle("the Python package dnspython is not installed", "pip install 'chaoslab[dns]'")
 
 
 def _query(scenario: Scenario, where: Surroundings) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import IO, Any, Final
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -30,6 +30,7 @@ _ATTRIBUTES: Final = {
     "tn": "threadName",
 }
 _SAMPLES: Final = frozenset({"sample", "httpSample"})
+_DEEPEST: Final = 50
 
 
 def from_csv(paths: tuple[Path, ...], gathering: Gathering) -> Probes:
@@ -60,13 +61,35 @@ def from_xml(paths: tuple[Path, ...], gathering: Gathering) -> Probes:
             yield _probe(place, row, gathering)
 
 
+class _Metered:
+    """A file that is refused when one sample goes on for too long: a parser holds all of it."""
+
+    def __init__(self, file: IO[bytes] | Any, path: Path) -> None:
+        self._file = file
+        self._path = path
+        self.of_sample = 0
+
+    def read(self, size: int) -> bytes:
+        raw = self._file.read(size)
+        self.of_sample += len(raw)
+        if self.of_sample > source.LONGEST_LINE:
+            limit = f"{source.LONGEST_LINE // 1024**2} MiB"
+            raise RecordingError(f"{self._path}: a sample is longer than {limit}, or never ends")
+        return raw
+
+
 def _samples(path: Path) -> Iterator[Element]:
     depth, root = 0, None
     try:
         with source.reading(path), source.open_bytes(path) as file:
-            for event, element in iterparse(file, events=("start", "end"), forbid_dtd=True):
+            metered = _Metered(file, path)
+            for event, element in iterparse(metered, events=("start", "end"), forbid_dtd=True):
+                if depth <= 1:
+                    metered.of_sample = 0
                 if event == "start":
                     depth += 1
+                    if depth > _DEEPEST:
+                        raise RecordingError(f"{path}: is nested more than {_DEEPEST} levels deep")
                     if root is None:
                         root = element
                         if element.tag != "testResults":

@@ -13,9 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+from chaoslab.errors import RecordingError
 from chaoslab.foreign import source
 from chaoslab.foreign.probes import Gathering
 
+_MOST_ROWS: Final = 1_000_000
 _COLUMNS: Final = ("Timestamp", "Type", "Name", "Total Request Count", "Total Failure Count")
 
 
@@ -42,7 +44,7 @@ def read(path: Path, gathering: Gathering) -> Totals:
     """Return the totals of all requests together, or of the Name and Type that are selected.
 
     Raises:
-        RecordingError: as `source.headed`, totals that go down, or nothing selected.
+        RecordingError: as `source.headed`, totals that go down, more of them than are held, or nothing selected.
     """
     at: list[int] = []
     requests: list[int] = []
@@ -60,6 +62,8 @@ def read(path: Path, gathering: Gathering) -> Totals:
         if at and when < at[-1]:
             place.refuse("Timestamp", row["Timestamp"], "instants in order")
         at.append(when)
+        if len(at) > _MOST_ROWS:
+            raise RecordingError(f"{place}: is row {len(at):,} of one series; accepted: up to {_MOST_ROWS:,}, 11 days")
     if not at:
         raise chosen.nothing(str(path))
     return Totals(tuple(at), tuple(requests), tuple(failures))

@@ -78,8 +78,10 @@ def budget(costs: Sequence[budgets.Cost]) -> plots.Picture:
     figure = plots.row_figure(0.75 + 0.34 * len(costs), right=3.8)
     charts.budget(budgets.table(costs), ax=figure.subplots())
     said = " ".join(f"{one.scenario}: {wording.estimate(one.share)}." for one in costs)
-    caption = f"{budgets.headline(costs[0])}. The bar is the estimate, the line its 95 % interval."
-    return plots.picture(figure, alt=f"Share of the error budget that one event costs. {said}", caption=caption)
+    caption = f"{budgets.headline(costs[0])}. The bar is the estimate, the line its 95 % interval. {costs[0].warning}"
+    return plots.picture(
+        figure, alt=f"Share of the error budget that one event costs. {said}", caption=caption.rstrip()
+    )
 
 
 def _panels(shown: Sequence[History]) -> plots.Picture:
