@@ -10,7 +10,7 @@
 #   make fuzz    damaged journals, campaign folders and scenario files, at random (FUZZ_EXAMPLES=5000; minutes)
 #   make coverage-study   hold each interval against known truths (TRIALS=2000 RUNS=2000; about half an hour)
 #   make reference   record data/reference anew: both builds of the shop, and a history (about twenty minutes)
-#   make gallery run the code on each page of docs/gallery and draw its picture
+#   make gallery draw the pictures of docs/gallery and docs/pictures anew
 #   make lock    write requirements.lock anew from pyproject.toml (needs uv)
 
 SHELL := /bin/sh
@@ -69,6 +69,8 @@ $(READY): requirements.lock pyproject.toml
 
 gallery: $(READY)
 	$(BIN)/python docs/gallery/draw.py
+	$(BIN)/python docs/pictures/draw.py
+	$(BIN)/python docs/pictures/report.py
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \

@@ -26,7 +26,7 @@ _COMPUTING = (
     *("analysis", "baselines", "budget", "campaign_folders", "changepoints", "comparability"),
     *("compare_command", "comparison", "design", "display", "docs", "drift", "effects", "environment"),
     *("export", "export_formats", "floors", "forest", "gallery", "hostile_words", "import", "intervals"),
-    *("journal", "metrics", "parameters", "plan", "plots", "public_surface", "redacted_messages", "redaction"),
+    *("journal", "metrics", "pages", "parameters", "plan", "plots", "public_surface", "redacted_messages", "redaction"),
     *("reference", "report_in_browser", "scenario", "scenario_files", "store", "study", "trends", "verdict"),
 )
 
