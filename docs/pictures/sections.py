@@ -1,6 +1,6 @@
 """Take the pictures of a report: cut from the report of data/reference/fragile, as Chromium shows it.
 
-python docs/pictures/report.py
+python docs/pictures/sections.py
 """
 
 from __future__ import annotations
