@@ -10,7 +10,8 @@
 #   make fuzz    damaged journals, campaign folders and scenario files, at random (FUZZ_EXAMPLES=5000; minutes)
 #   make coverage-study   hold each interval against known truths (TRIALS=2000 RUNS=2000; about half an hour)
 #   make reference   record data/reference anew: both builds of the shop, and a history (about twenty minutes)
-#   make gallery run the code on each page of docs/gallery and draw its picture
+#   make gallery draw the figures of docs/gallery and docs/pictures anew
+#   make pictures    take the pictures of a report in docs/pictures anew (needs chromium)
 #   make lock    write requirements.lock anew from pyproject.toml (needs uv)
 
 SHELL := /bin/sh
@@ -20,7 +21,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 
-.PHONY: demo test lab check crash alarms soak fuzz coverage-study reference gallery lock clean
+.PHONY: demo test lab check crash alarms soak fuzz coverage-study reference gallery pictures lock clean
 
 demo: $(READY)
 	$(BIN)/chaoslab demo
@@ -69,6 +70,10 @@ $(READY): requirements.lock pyproject.toml
 
 gallery: $(READY)
 	$(BIN)/python docs/gallery/draw.py
+	$(BIN)/python docs/pictures/draw.py
+
+pictures: $(READY)
+	$(BIN)/python docs/pictures/sections.py
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \

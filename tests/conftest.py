@@ -24,11 +24,11 @@ WAITS = "waits"
 
 _COMPUTING = (
     *("analysis", "baselines", "budget", "campaign_folders", "changepoints", "comparability"),
-    *("compare_command", "comparison", "design", "display", "docs", "drift", "effects", "export"),
-    *("export_formats", "floors", "forest", "gallery", "hostile_words", "import", "intervals", "journal"),
-    *("large_report", "metrics", "parameters", "plan", "plots", "public_surface", "redacted_messages"),
-    *("redaction", "reference", "report_in_browser", "scenario", "scenario_files", "store", "study"),
-    *("trends", "verdict"),
+    *("compare_command", "comparison", "design", "display", "docs", "drift", "effects", "environment"),
+    *("export", "export_formats", "floors", "forest", "gallery", "hostile_words", "import", "intervals"),
+    *("journal", "large_report", "metrics", "pages", "parameters", "plan", "plots", "public_surface"),
+    *("redacted_messages", "redaction", "reference", "report_in_browser", "scenario", "scenario_files"),
+    *("store", "study", "trends", "verdict"),
 )
 
 
