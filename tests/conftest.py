@@ -24,7 +24,7 @@ WAITS = "waits"
 
 _COMPUTING = (
     *("analysis", "baselines", "budget", "campaign_folders", "changepoints", "comparability"),
-    *("compare_command", "comparison", "design", "display", "docs", "drift", "effects", "environment"),
+    *("compare_command", "comparison", "design", "display", "docs", "drift", "effects"),
     *("export", "export_formats", "floors", "forest", "gallery", "hostile_words", "import", "intervals"),
     *("journal", "large_report", "metrics", "pages", "parameters", "plan", "plots", "public_surface"),
     *("redacted_messages", "redaction", "reference", "report_in_browser", "scenario", "scenario_files"),
