@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 from matplotlib.axes import Axes
@@ -34,15 +34,13 @@ def test_every_plot_function_has_a_page_and_every_page_a_function() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_page_shows_what_its_code_draws(page: draw.Page) -> None:
-    assert page.draw() == page.picture.read_text(encoding="utf-8"), "make gallery draws it anew"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_no_words_lie_over_each_other(page: draw.Page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_shows_what_its_code_draws_and_no_words_lie_over_each_other(
+    page: draw.Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[Axes] = []
-    monkeypatch.setattr(plots, "picture", lambda ax, alt: drawn.append(ax) or SimpleNamespace(svg=""))
-    page.draw()
+    picture = plots.picture
+    monkeypatch.setattr(plots, "picture", lambda ax, alt: drawn.append(ax) or picture(ax, alt=alt))
+    assert page.draw() == page.picture.read_text(encoding="utf-8"), "make gallery draws it anew"
     figure = drawn[0].get_figure(root=True)
     assert figure is not None
     assert overlaps(figure) == []
