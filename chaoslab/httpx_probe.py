@@ -1,4 +1,6 @@
-"""HTTP probes by httpx: HTTP/2, redirects, a proxy, digest authentication. Each costs ten times what a lean one does.
+"""HTTP probes by httpx: HTTP/2, redirects, a proxy, digest authentication.
+
+Each costs some 2 ms of CPU time, at 100 a second four times what a lean one does, and 1.5 ms of latency.
 
 What `http_probe` says of kept connections holds here too: one is used again only within a second of its last use, and
 only if nothing has arrived on it. A request is sent anew in one case alone, when an HTTP/2 server says that it has not

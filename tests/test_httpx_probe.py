@@ -41,6 +41,7 @@ class Servers(NamedTuple):
     choosy: Service
     old: Service
     proxy: Service
+    guarded: Service  # a proxy, too, behind TLS
     certificate: str
 
     @property
@@ -66,8 +67,9 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         web.serving(certificate=file, clients=file) as choosy,
         servers.running(certificate=file) as old,
         forward_proxy.forwarding(credentials=CREDENTIALS) as proxy,
+        forward_proxy.forwarding(certificate=file) as guarded,
     ):
-        yield Servers(plain, secure, choosy, old, proxy, file)
+        yield Servers(plain, secure, choosy, old, proxy, guarded, file)
 
 
 def asked(folder: Path, looks: dict[str, dict[str, Any]]) -> dict[str, tuple[set[Any], set[Any]]]:
@@ -166,6 +168,8 @@ def test_digests_and_proxies(there: Servers, tmp_path: Path) -> None:
             "proxy": {"address": plain("/ok"), "proxy": way},
             "proxy, TLS": {"address": secure("/ok"), "proxy": way, "tls": tls},
             "proxy, HTTP 2": {"address": secure("/ok"), "proxy": way, "tls": tls, "http2": True},
+            "proxy behind TLS": {"address": plain("/ok"), "proxy": there.guarded.url(""), "tls": tls},
+            "TLS in TLS": {"address": secure("/ok"), "proxy": there.guarded.url(""), "tls": tls, "http2": True},
             "proxy, wrong": {"address": plain("/ok"), "proxy": there.way("me:wr0ng-secret")},
             "proxy, TLS, wrong": {"address": secure("/ok"), "proxy": there.way("me:wr0ng-secret"), "tls": tls},
             "proxy, gone": {"address": plain("/ok"), "proxy": GONE},
@@ -180,6 +184,8 @@ def test_digests_and_proxies(there: Servers, tmp_path: Path) -> None:
         "proxy": good,
         "proxy, TLS": good,
         "proxy, HTTP 2": good,
+        "proxy behind TLS": good,
+        "TLS in TLS": good,
         "proxy, wrong": ({407}, {ErrorKind.STATUS}),
         "proxy, TLS, wrong": (set(), {ErrorKind.STATUS}),
         "proxy, gone": (set(), {ErrorKind.REFUSED}),
@@ -361,7 +367,7 @@ def test_a_connection_that_dies_without_a_word_costs_one_time_out(
 
 def test_a_pool_has_its_bound(there: Servers, tmp_path: Path) -> None:
     url = there.plain.url("/hang")
-    summary, table = probed(tmp_path, url, 20, rate_hz=50.0, limit=3, timeout_s=5.0, follow_redirects=True)
+    summary, table = probed(tmp_path, url, 20, rate_hz=50.0, limit=3, timeout_s=1.0, follow_redirects=True)
     assert set(table["error"]) == {ErrorKind.UNSENT, ErrorKind.TIMEOUT}
     assert summary.unsent == (table["error"] == ErrorKind.UNSENT).sum() >= 10
 
