@@ -433,7 +433,7 @@ def error_kind(error: BaseException) -> ErrorKind:
         case httpcore.ProxyError():
             return ErrorKind.STATUS  # the proxy answered the CONNECT with it
         case httpcore.NetworkError() | OSError():
-            cause = last_os_error(error)
+            cause = _last_os_error(error)
             return kind_of(cause) if cause is not None else ErrorKind.RESET
         case httpcore.RemoteProtocolError(args=(h2.events.Event(),)):
             return ErrorKind.RESET  # of the stream, or of the connection with it
@@ -442,7 +442,7 @@ def error_kind(error: BaseException) -> ErrorKind:
     return ErrorKind.PROTOCOL
 
 
-def last_os_error(error: BaseException) -> OSError | None:
+def _last_os_error(error: BaseException) -> OSError | None:
     """Return the operating system's error at the bottom of one that others have wrapped."""
     return next((cause for cause in reversed([*_causes(error)]) if isinstance(cause, OSError)), None)
 

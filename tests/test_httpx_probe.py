@@ -72,6 +72,10 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         yield Servers(plain, secure, choosy, old, proxy, guarded, file)
 
 
+def there_is(service: Service) -> tuple[str, int]:
+    return "127.0.0.1", service.port
+
+
 def asked(folder: Path, looks: dict[str, dict[str, Any]]) -> dict[str, tuple[set[Any], set[Any]]]:
     """Return the statuses and the error kinds of each look, all taken by one prober beside a health check."""
     beside = [Look(name=name, rate_hz=10.0, timeout_s=30.0, **fields) for name, fields in looks.items()]
@@ -135,6 +139,7 @@ def test_http_2_and_who_is_trusted(there: Servers, tmp_path: Path) -> None:
         tmp_path,
         {
             "prior knowledge": {"address": there.plain.url("/ok"), "http2": True},
+            "round about": {"address": "http://shop.test:81/ok", "connect_to": there_is(there.plain), "http2": True},
             "over TLS": {"address": secure("/ok"), "http2": True, "tls": tls},
             "new connections": {"address": secure("/ok"), "http2": True, "tls": tls, "fresh": True},
             "HEAD": {"address": secure("/ok"), "http2": True, "tls": tls, "method": "HEAD"},
@@ -142,6 +147,11 @@ def test_http_2_and_who_is_trusted(there: Servers, tmp_path: Path) -> None:
             "nobody vouches": {"address": secure("/ok"), "http2": True},
             "nobody need vouch": {"address": secure("/ok"), "http2": True, "tls": Tls(verify=False)},
             "lean": {"address": secure("/ok"), "tls": tls},
+            "redirected round about": {
+                "address": "http://shop.test:81/hop/2",
+                "connect_to": there_is(there.plain),
+                "follow_redirects": True,
+            },
             "lean, nobody need vouch": {"address": secure("/ok"), "tls": Tls(verify=False)},
             "lean, shown": {"address": there.choosy.url("/ok"), "tls": shown},
             "shown": {"address": there.choosy.url("/ok"), "tls": shown, "follow_redirects": True},
