@@ -238,8 +238,8 @@ def test_the_request_is_the_one_that_was_asked_for(features: Any, tmp_path: Path
 @pytest.mark.parametrize(
     ("features", "accepted"),
     [
-        ({"http2": True}, range(1, 4)),
-        ({"follow_redirects": True}, range(1, 9)),
+        ({"http2": True}, range(1, 11)),
+        ({"follow_redirects": True}, range(1, 11)),
         ({"http2": True, "fresh": True}, range(20, 1000)),
         ({"follow_redirects": True, "fresh": True}, range(20, 1000)),
     ],
