@@ -7,7 +7,8 @@ Load: nginx (one process) answers on loopback; each tool that is installed asks 
 are the rate that was reached, how late requests left (lag; h2load and hey do not say), the latency that the tool tells
 and CPU-seconds per 1,000 requests, without what Python takes to start; then the same beside CPU stressors (stress-ng).
 wrk is left out: it has no rate. aiohttp is used in its documented way, one session; httpx is one AsyncClient, reused;
-both give up sending after twice the time.
+both give up sending after twice the time. chaoslab-httpx is a probe that may be redirected and never is, up to the rate
+that scenario files accept for it.
 
 Outages: nginx is frozen, or killed and started again, for about a second; the outage that the prober's rows tell is
 compared with the time for which nginx was gone. Errors are estimated - true, in ms; a kill ends when a request
@@ -39,6 +40,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,7 @@ import pyarrow.parquet as pq
 
 from chaoslab.looks import Look
 from chaoslab.metrics import down_seconds
+from chaoslab.monitoring import HIGHEST_HTTPX_RATE_HZ
 from chaoslab.probe import Prober, ProbeSpec, Summary
 from chaoslab.records import Outcome
 from chaoslab.store import RunKey
@@ -199,10 +202,10 @@ def stressed(workers: int) -> Iterator[None]:
 
 
 @contextmanager
-def probing(url: str, rate_hz: float) -> Iterator[tuple[Prober, ProbeSpec]]:
+def probing(url: str, rate_hz: float, **features: bool) -> Iterator[tuple[Prober, ProbeSpec]]:
     with tempfile.TemporaryDirectory(prefix="probes-") as folder:
         key = RunKey(campaign="benchmark", scenario="prober", repeat=1, index=0)
-        look = Look(address=url, rate_hz=rate_hz, timeout_s=_TIMEOUT)
+        look = Look(address=url, rate_hz=rate_hz, timeout_s=_TIMEOUT, **features)
         spec = ProbeSpec(folder=Path(folder), key=key, anchor_ns=time.monotonic_ns(), looks=(look,))
         with Prober.start(spec) as prober:
             prober.wait_ready()
@@ -213,8 +216,8 @@ def _rows(spec: ProbeSpec) -> Any:
     return pq.read_table(spec.folder / "probes" / f"{spec.key.slug}.parquet").to_pandas().sort_values("seq")
 
 
-def chaoslab(url: str, rate_hz: float, seconds: float) -> dict[str, Any]:
-    with probing(url, rate_hz) as (prober, spec):
+def chaoslab(url: str, rate_hz: float, seconds: float, **features: bool) -> dict[str, Any]:
+    with probing(url, rate_hz, **features) as (prober, spec):
         used = psutil.Process(prober.pid).cpu_times()
         time.sleep(seconds)
         summary: Summary = prober.stop()
@@ -348,6 +351,7 @@ async def _client(name: str, url: str, rate_hz: float, seconds: float) -> None:
 
 TOOLS: Mapping[str, Callable[[str, float, float], dict[str, Any]]] = {
     "chaoslab": chaoslab,
+    "chaoslab-httpx": partial(chaoslab, follow_redirects=True),
     "h2load": h2load,
     "hey": hey,
     "aiohttp": in_python("aiohttp"),
@@ -357,13 +361,15 @@ TOOLS: Mapping[str, Callable[[str, float, float], dict[str, Any]]] = {
 
 def installed(tool: str) -> bool:
     """Return whether a tool can be measured here."""
-    return tool == "chaoslab" or shutil.which(tool) is not None or importlib.util.find_spec(tool) is not None
+    return tool.startswith("chaoslab") or shutil.which(tool) is not None or importlib.util.find_spec(tool) is not None
 
 
 def loads(tools: Sequence[str], rates: Sequence[float], seconds: float, stressors: int) -> Iterator[Load]:
     for workers in (0, stressors) if stressors else (0,):
         for rate_hz in rates:
             for tool in tools:
+                if tool == "chaoslab-httpx" and rate_hz > HIGHEST_HTTPX_RATE_HZ:
+                    continue
                 with serving() as server, stressed(workers) if workers else nullcontext():
                     figures = TOOLS[tool](server.url, rate_hz, seconds)
                 yield Load(tool=tool, asked_hz=rate_hz, stressed=bool(workers), **figures)

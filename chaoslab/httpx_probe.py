@@ -1,4 +1,6 @@
-"""HTTP probes by httpx: HTTP/2, redirects, a proxy, digest authentication. Each costs ten times what a lean one does.
+"""HTTP probes by httpx: HTTP/2, redirects, a proxy, digest authentication.
+
+Each costs some 2 ms of CPU time, at 100 a second four times what a lean one does, and 1.5 ms of latency.
 
 What `http_probe` says of kept connections holds here too: one is used again only within a second of its last use, and
 only if nothing has arrived on it. A request is sent anew in one case alone, when an HTTP/2 server says that it has not
@@ -431,7 +433,7 @@ def error_kind(error: BaseException) -> ErrorKind:
         case httpcore.ProxyError():
             return ErrorKind.STATUS  # the proxy answered the CONNECT with it
         case httpcore.NetworkError() | OSError():
-            cause = last_os_error(error)
+            cause = _last_os_error(error)
             return kind_of(cause) if cause is not None else ErrorKind.RESET
         case httpcore.RemoteProtocolError(args=(h2.events.Event(),)):
             return ErrorKind.RESET  # of the stream, or of the connection with it
@@ -440,7 +442,7 @@ def error_kind(error: BaseException) -> ErrorKind:
     return ErrorKind.PROTOCOL
 
 
-def last_os_error(error: BaseException) -> OSError | None:
+def _last_os_error(error: BaseException) -> OSError | None:
     """Return the operating system's error at the bottom of one that others have wrapped."""
     return next((cause for cause in reversed([*_causes(error)]) if isinstance(cause, OSError)), None)
 

@@ -1,6 +1,6 @@
 """A forward proxy in a process of its own: requests in absolute form, and CONNECT (RFC 9110, section 9.3.6).
 
-with forwarding(credentials="me:secret") as proxy: proxy.url(""), proxy.seen()
+with forwarding(credentials="me:secret", certificate="both.pem") as proxy: proxy.url(""), proxy.seen()
 
 It lets in who shows `credentials`, if it has any. /seen of the proxy itself says what it was asked for.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 import subprocess
 import sys
 from base64 import b64encode
@@ -21,12 +22,12 @@ from tests.servers import Service
 
 
 @contextmanager
-def forwarding(*, credentials: str = "") -> Iterator[Service]:
-    argv = [sys.executable, "-m", "tests.forward_proxy", credentials]
+def forwarding(*, credentials: str = "", certificate: str = "") -> Iterator[Service]:
+    argv = [sys.executable, "-m", "tests.forward_proxy", credentials, certificate]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield Service(process, int(process.stdout.readline()), "http")
+            yield Service(process, int(process.stdout.readline()), "https" if certificate else "http")
         finally:
             process.kill()
 
@@ -67,8 +68,12 @@ async def _pour(source: asyncio.StreamReader, drain: asyncio.StreamWriter) -> No
     drain.close()
 
 
-async def main(credentials: str) -> None:
-    server = await asyncio.start_server(Proxy(credentials).serve, "127.0.0.1", 0)
+async def main(credentials: str, certificate: str) -> None:
+    context = None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+    server = await asyncio.start_server(Proxy(credentials).serve, "127.0.0.1", 0, ssl=context)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

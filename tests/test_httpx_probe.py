@@ -41,6 +41,7 @@ class Servers(NamedTuple):
     choosy: Service
     old: Service
     proxy: Service
+    guarded: Service  # a proxy, too, behind TLS
     certificate: str
 
     @property
@@ -66,8 +67,13 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         web.serving(certificate=file, clients=file) as choosy,
         servers.running(certificate=file) as old,
         forward_proxy.forwarding(credentials=CREDENTIALS) as proxy,
+        forward_proxy.forwarding(certificate=file) as guarded,
     ):
-        yield Servers(plain, secure, choosy, old, proxy, file)
+        yield Servers(plain, secure, choosy, old, proxy, guarded, file)
+
+
+def there_is(service: Service) -> tuple[str, int]:
+    return "127.0.0.1", service.port
 
 
 def asked(folder: Path, looks: dict[str, dict[str, Any]]) -> dict[str, tuple[set[Any], set[Any]]]:
@@ -133,6 +139,7 @@ def test_http_2_and_who_is_trusted(there: Servers, tmp_path: Path) -> None:
         tmp_path,
         {
             "prior knowledge": {"address": there.plain.url("/ok"), "http2": True},
+            "round about": {"address": "http://shop.test:81/ok", "connect_to": there_is(there.plain), "http2": True},
             "over TLS": {"address": secure("/ok"), "http2": True, "tls": tls},
             "new connections": {"address": secure("/ok"), "http2": True, "tls": tls, "fresh": True},
             "HEAD": {"address": secure("/ok"), "http2": True, "tls": tls, "method": "HEAD"},
@@ -140,6 +147,11 @@ def test_http_2_and_who_is_trusted(there: Servers, tmp_path: Path) -> None:
             "nobody vouches": {"address": secure("/ok"), "http2": True},
             "nobody need vouch": {"address": secure("/ok"), "http2": True, "tls": Tls(verify=False)},
             "lean": {"address": secure("/ok"), "tls": tls},
+            "redirected round about": {
+                "address": "http://shop.test:81/hop/2",
+                "connect_to": there_is(there.plain),
+                "follow_redirects": True,
+            },
             "lean, nobody need vouch": {"address": secure("/ok"), "tls": Tls(verify=False)},
             "lean, shown": {"address": there.choosy.url("/ok"), "tls": shown},
             "shown": {"address": there.choosy.url("/ok"), "tls": shown, "follow_redirects": True},
@@ -166,6 +178,8 @@ def test_digests_and_proxies(there: Servers, tmp_path: Path) -> None:
             "proxy": {"address": plain("/ok"), "proxy": way},
             "proxy, TLS": {"address": secure("/ok"), "proxy": way, "tls": tls},
             "proxy, HTTP 2": {"address": secure("/ok"), "proxy": way, "tls": tls, "http2": True},
+            "proxy behind TLS": {"address": plain("/ok"), "proxy": there.guarded.url(""), "tls": tls},
+            "TLS in TLS": {"address": secure("/ok"), "proxy": there.guarded.url(""), "tls": tls, "http2": True},
             "proxy, wrong": {"address": plain("/ok"), "proxy": there.way("me:wr0ng-secret")},
             "proxy, TLS, wrong": {"address": secure("/ok"), "proxy": there.way("me:wr0ng-secret"), "tls": tls},
             "proxy, gone": {"address": plain("/ok"), "proxy": GONE},
@@ -180,6 +194,8 @@ def test_digests_and_proxies(there: Servers, tmp_path: Path) -> None:
         "proxy": good,
         "proxy, TLS": good,
         "proxy, HTTP 2": good,
+        "proxy behind TLS": good,
+        "TLS in TLS": good,
         "proxy, wrong": ({407}, {ErrorKind.STATUS}),
         "proxy, TLS, wrong": (set(), {ErrorKind.STATUS}),
         "proxy, gone": (set(), {ErrorKind.REFUSED}),
@@ -222,8 +238,8 @@ def test_the_request_is_the_one_that_was_asked_for(features: Any, tmp_path: Path
 @pytest.mark.parametrize(
     ("features", "accepted"),
     [
-        ({"http2": True}, range(1, 4)),
-        ({"follow_redirects": True}, range(1, 9)),
+        ({"http2": True}, range(1, 11)),
+        ({"follow_redirects": True}, range(1, 11)),
         ({"http2": True, "fresh": True}, range(20, 1000)),
         ({"follow_redirects": True, "fresh": True}, range(20, 1000)),
     ],
@@ -361,7 +377,7 @@ def test_a_connection_that_dies_without_a_word_costs_one_time_out(
 
 def test_a_pool_has_its_bound(there: Servers, tmp_path: Path) -> None:
     url = there.plain.url("/hang")
-    summary, table = probed(tmp_path, url, 20, rate_hz=50.0, limit=3, timeout_s=5.0, follow_redirects=True)
+    summary, table = probed(tmp_path, url, 20, rate_hz=50.0, limit=3, timeout_s=1.0, follow_redirects=True)
     assert set(table["error"]) == {ErrorKind.UNSENT, ErrorKind.TIMEOUT}
     assert summary.unsent == (table["error"] == ErrorKind.UNSENT).sum() >= 10
 

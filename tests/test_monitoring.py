@@ -188,6 +188,10 @@ def test_a_fault_that_the_health_check_would_not_come_by_is_not_chosen() -> None
     assert proxy.obstacle(delay, replace(where, features=())) is None
     refusal = proxy.obstacle(delay, replace(where, features=("a proxy",)))
     assert "the health check goes through a proxy of yours" in str(refusal)
+    fault = parse(f"{CONTROL}  - {{name: F, type: http_fault, duration: 3, parameters: {{status: 503}}}}").scenarios[1]
+    reader = failure_types()["http_fault"].mechanisms[0]
+    assert reader.obstacle(fault, where) is None
+    assert "speaks HTTP/2" in str(reader.obstacle(fault, replace(where, features=("HTTP/2",))))
 
 
 def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,9 +200,9 @@ def test_no_body_is_waited_for_where_none_can_come(path: str, service: Service, 
 
 
 def test_the_connection_of_a_head_is_kept(victim: Service, tmp_path: Path) -> None:
-    summary, _ = probed(tmp_path, victim.url("/sized/200"), 30, rate_hz=100.0, method="HEAD")
+    summary, _ = probed(tmp_path, victim.url("/sized/200"), 30, rate_hz=40.0, method="HEAD")
     assert summary.failures == 0
-    assert victim.seen()["connections"] <= 10
+    assert victim.seen()["connections"] <= summary.scheduled // 2
 
 
 def test_what_counts_as_a_success_can_be_said(service: Service, tmp_path: Path) -> None:

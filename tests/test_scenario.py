@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaoslab import share
@@ -229,6 +229,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)  # the first example makes the schema, which takes its time on a busy machine
 @given(key=st.sampled_from(list(ScenarioFile.model_fields)), value=json_values)
 def test_any_value_at_any_key_is_read_or_refused_in_our_words(key: str, value: object) -> None:
     document = {"scenarios": [{"name": "A", "type": "control", "duration": 3}], key: value}
