@@ -9,6 +9,7 @@
 ARG BASE=python:3.12-slim-bookworm
 
 FROM ${BASE} AS system
+# hadolint ignore=DL3008 # the base decides which versions there are
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends iproute2 iptables make nftables openssh-client stress-ng \
     && rm -rf /var/lib/apt/lists/* \
@@ -31,7 +32,7 @@ COPY --from=build /opt/chaoslab /opt/chaoslab
 COPY --chown=chaos:chaos notebooks /lab/notebooks
 COPY --chown=chaos:chaos data /lab/data
 ENV PATH=/opt/chaoslab/bin:$PATH
-USER chaos
+USER 1000:1000
 WORKDIR /lab/notebooks
 EXPOSE 8888
 CMD ["jupyter", "lab", "--ip=0.0.0.0", "--port=8888", "--no-browser"]

@@ -1,4 +1,4 @@
-"""One recording, written as each tool writes it: k6 and vegeta by their documentation, JMeter as 2.13 does.
+"""One recording, written as each tool writes it: k6 and vegeta by their sources, JMeter as 2.13 does.
 
 What lies in `tests/imports/` is by the tools themselves: JMeter 2.13, Locust 2.47, and Prometheus 2.42 with its
 blackbox exporter 0.23. The scenario file there has what those of the script suite have.
@@ -61,11 +61,11 @@ def k6_json(found: list[Hit]) -> Iterator[str]:
 
 def k6_csv(found: list[Hit]) -> Iterator[str]:
     named = "metric_name,timestamp,metric_value,check,error,error_code,expected_response"
-    yield f"{named},group,method,name,status,url,extra_tags"
+    yield f"{named},group,method,name,status,url,extra_tags,metadata"
     for hit in found:
         code = "" if hit.good else "1212" if hit.status == 0 else "1503"
-        rest = f",,{'' if hit.good else 'failed'},{code},{str(hit.good).lower()},,GET,{URL},{hit.status},{URL},"
-        stamp = _rfc3339(hit.sent_ms + hit.took_ms)
+        rest = f",,{'' if hit.good else 'failed'},{code},{str(hit.good).lower()},,GET,{URL},{hit.status},{URL},,"
+        stamp = f"{hit.sent_ms + hit.took_ms}000000"  # K6_CSV_TIME_FORMAT=unix_nano
         yield f"http_reqs,{stamp},1.000000{rest}"
         yield f"http_req_duration,{stamp},{hit.took_ms:.6f}{rest}"
 

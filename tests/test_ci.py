@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -281,6 +282,19 @@ def test_what_a_service_leaves_elsewhere_is_stopped_by_its_own_command(tmp_path:
     assert place.stages()["cleanup"] == "passed"
     assert not place.alive()
     assert not pid_file.exists()
+
+
+def test_without_docker_a_fault_that_needs_it_is_refused_and_the_service_ended(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody")
+    place = Place.at(tmp_path)
+    config = place.folder / "scenarios.yml"
+    config.write_text(re.sub(r"stop_command: .*\n.*start_command: .*", "container: web", config.read_text()))
+    assert place.here() == 4
+    assert f"docker: Docker does not answer at unix://{tmp_path}/nobody: No such file" in capfd.readouterr().err
+    assert "<error" in (place.folder / "tests.xml").read_text()
+    assert not place.alive()
 
 
 def test_a_service_that_cannot_be_stopped_ends_with_6(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

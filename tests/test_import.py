@@ -563,12 +563,22 @@ def test_options_that_cannot_be_used_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_whole_seconds_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stamp", "named"),
+    [
+        ("17672256{:02}", True),
+        ("2026-01-01T00:00:{:02}Z", True),
+        ("17672256{:02}123456789", False),
+        ("17672256{:02}001", False),
+    ],
+)
+def test_whole_seconds_are_named(stamp: str, named: bool, tmp_path: Path) -> None:
+    """K6_CSV_TIME_FORMAT=unix, rfc3339, unix_nano and unix_milli."""
     file = tmp_path / "file"
-    rows = "".join(f"http_req_duration,{1767225600 + at},20.0,200,true\n" for at in range(30))
+    rows = "".join(f"http_req_duration,{stamp.format(at)},20.0,200,true\n" for at in range(30))
     file.write_text(f"metric_name,timestamp,metric_value,status,expected_response\n{rows}")
     warnings = imported(tmp_path / "out", file).meta["imported"]["warnings"]
-    assert any("whole seconds" in warning for warning in warnings)
+    assert any("whole seconds" in warning for warning in warnings) is named
 
 
 def test_a_hit_is_one_row(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from packaging.requirements import Requirement
 from chaoslab import targets, trust
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.timeout(400)  # a demo, and pages of notebooks, with other tests beside them
+
 LEFT_ABOUT = (
     "chaoslab/__pycache__/old.cpython-311.pyc",
     "notebooks/.ipynb_checkpoints/00_quickstart-checkpoint.ipynb",

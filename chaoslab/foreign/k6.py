@@ -19,7 +19,7 @@ _METRIC: Final = "http_req_duration"
 _COLUMNS: Final = ("metric_name", "timestamp", "metric_value")
 _WHOLE_SECONDS: Final = (
     "k6 wrote its instants in whole seconds: outages and recoveries are known to a second at best (record with "
-    "K6_CSV_TIME_FORMAT=rfc3339_nano, or as JSON)."
+    "K6_CSV_TIME_FORMAT=unix_nano, or as JSON)."
 )
 _CODES: Final = (
     (1050, ErrorKind.TIMEOUT),
@@ -58,13 +58,16 @@ def from_csv(paths: tuple[Path, ...], gathering: Gathering) -> Probes:
     Raises:
         RecordingError: as `source.headed`, or a value that cannot be.
     """
+    whole = True
     for place, row in source.headed(paths[0], _COLUMNS, kind="k6's CSV"):
         if row["metric_name"] == _METRIC and gathering.wants(row):
             stamp = row["timestamp"]
-            if stamp.isdigit() and len(stamp) <= 11:
-                gathering.remarks[_WHOLE_SECONDS] = None
             read = source.rfc3339_us if "T" in stamp else source.epoch_us
-            yield _probe(place, read(place, "the timestamp", stamp), row["metric_value"], row, gathering)
+            ended = read(place, "the timestamp", stamp)
+            whole = whole and ended % 1_000_000 == 0
+            yield _probe(place, ended, row["metric_value"], row, gathering)
+    if whole:
+        gathering.remarks[_WHOLE_SECONDS] = None
 
 
 def _probe(place: Place, ended_us: int, value: object, tags: Mapping[str, Any], gathering: Gathering) -> Probe:
