@@ -27,7 +27,7 @@ _COMPUTING = (
     *("compare_command", "comparison", "design", "display", "docs", "drift", "effects", "environment"),
     *("export", "export_formats", "floors", "forest", "gallery", "hostile_words", "import", "intervals"),
     *("journal", "metrics", "parameters", "plan", "plots", "public_surface", "redacted_messages", "redaction"),
-    *("reference", "report_in_browser", "scenario", "scenario_files", "store", "study", "trends", "verdict"),
+    *("reference", "report_in_browser", "scenario", "scenario_files", "site", "store", "study", "trends", "verdict"),
 )
 
 

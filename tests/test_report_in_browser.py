@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chaoslab import report
+from tests.browsers import chromium, complaints
 from tests.campaigns import make_campaign
-from tests.conftest import missing
 from tests.test_report import make, make_run
 
 if TYPE_CHECKING:
@@ -35,17 +34,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        missing("chromium is missing: apt-get install chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright is missing: pip install 'chaoslab[dev]'")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 Open = Callable[..., "Page"]
@@ -104,14 +94,11 @@ def test_even_a_script_that_got_into_the_page_could_not_run_or_send_anything(bro
 
 @pytest.mark.parametrize(("scheme", "width"), [(LIGHT, 1280), (DARK, 390)])
 def test_axe_finds_nothing_to_complain_about(opened: Open, scheme: str, width: int) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
     page = opened(scheme=scheme, width=width)
     outage(page).get_by_role("button", name="Zoom in").click()
     for details in page.locator("details").all():
         details.evaluate("(element) => { element.open = true; }")
-    found = Axe().run(page).response["violations"]
-    assert [f"{one['impact']}: {one['help']}: {one['nodes'][0]['html'][:200]}" for one in found] == []
+    assert complaints(page) == []
 
 
 def test_the_page_follows_the_readers_scheme(opened: Open) -> None:
