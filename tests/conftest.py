@@ -32,7 +32,18 @@ _COMPUTING = (
 
 
 _WAITING = (
-    *("ci", "cli", "confirmation", "live", "notebooks", "old_suite", "pipelines", "prometheus", "pushgateway"),
+    *(
+        "ci",
+        "cli",
+        "confirmation",
+        "documented_commands",
+        "live",
+        "notebooks",
+        "old_suite",
+        "pipelines",
+        "prometheus",
+        "pushgateway",
+    ),
     *("report", "secrets", "traces", "trust"),
 )
 
