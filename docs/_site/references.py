@@ -129,8 +129,8 @@ def values() -> str:
 
 def plots() -> str:
     """The functions of the gallery."""
-    homes = [(module, page.name) for page in draw.pages() for module in _PLOTTING if hasattr(module, page.name)]
-    return _restructured(f".. autofunction:: {module.__name__}.{name}\n" for module, name in homes)
+    functions = [(module, page.name) for page in draw.pages() for module in _PLOTTING if hasattr(module, page.name)]
+    return _restructured(f".. autofunction:: {module.__name__}.{name}\n" for module, name in functions)
 
 
 def _arrow(column: pa.Field) -> str:
