@@ -48,6 +48,7 @@ REPLACED: tuple[tuple[str, str], ...] = (
     (r"(papermill \S+02_run_experiment\.ipynb .*)", rf"\1 -p repeats 1 -p duration_scale {SCALE}"),
     (r"\brepeats=\d+", f"repeats=1, duration_scale={SCALE}"),
     (r"\brepeats: \d+", f"repeats: 1, duration_scale: {SCALE}"),
+    (r"(run_chaos_tests\.sh .* -- )--repeats \d+", rf"\1--repeats 1 --duration-scale {SCALE} --no-page"),
     # What is compared with a recording is recorded alike.
     (
         rf"--duration-scale {SCALE} (.*)--suite standard_test (.*--baseline v1\.0)",
@@ -79,6 +80,7 @@ with none."""
 DECIDES = {0, 1, 3}
 INJECTED = {0, 4}
 ENDS: tuple[tuple[str, set[int]], ...] = (
+    (r"run_chaos_tests\.sh .*--fail-on", {1, 3, 4}),
     (r"demo --serve", {128 + signal.SIGINT}),
     (r"chaoslab (run|ci|batch) .*--dry-run", {0}),
     (r"chaoslab (run|ci|batch) .*--fail-on", {1, 3, 4}),  # one short run decides nothing
@@ -88,10 +90,11 @@ ENDS: tuple[tuple[str, set[int]], ...] = (
 )
 """Exit codes of what does not end with 0. 4 is accepted where a fault is injected: a busy machine may not give it."""
 
-COMES_AND_GOES = r"note|run \d|BETTER|SAME|WORSE|INCONCLUSIVE|PASS|FAIL"
-"""How lines of output begin that depend on what is measured."""
+COMES_AND_GOES = r"note|run \d|proxy to|BETTER|SAME|WORSE|INCONCLUSIVE|PASS|FAIL"
+"""How lines of output begin that depend on what is measured, or on what the machine allows."""
 
 ELSEWHERE: tuple[tuple[str, str, Callable[[re.Match[str]], object]], ...] = (
+    (r"bash (\.ci/run)", "is the gate itself", lambda found: text(found[1])),
     (r"make (\w[\w-]*)", "is the build itself", lambda found: f"\n{found[1]}:" in text("Makefile")),
     (r"pip install \.", "needs an index", lambda _: "[project]" in text("pyproject.toml")),
     (
@@ -100,11 +103,15 @@ ELSEWHERE: tuple[tuple[str, str, Callable[[re.Match[str]], object]], ...] = (
         lambda found: {*found[1].split(",")} <= extras(),
     ),
     (r"chaoslab demo", "takes two minutes", lambda _: "DemoUnderWay" in text("tests/test_end_to_end.py")),
+    (
+        r".*\bcheck_parameters\(\)",
+        "is a notebook's cell",
+        lambda _: "parameters.check()" in text("tests/test_parameters.py"),
+    ),
+    (r".*\bRenamed\b.*", "is a package", lambda _: "failure-types.md" in text("tests/test_foreign_failure_type.py")),
 )
-"""What is not executed: a regular expression for all of a command, why, and what is looked at instead."""
-
-PYTHON_ELSEWHERE = {"docs/failure-types.md": "tests/test_foreign_failure_type.py"}
-"""Pages whose Python another test executes."""
+"""What is not executed: a regular expression for all of a command or a piece of Python, why, and what is looked at
+instead."""
 
 
 def text(name: str) -> str:
@@ -118,7 +125,7 @@ def extras() -> set[str]:
 def elsewhere(command: Command) -> bool:
     """Whether a command is not executed here; then what is looked at instead must be there."""
     for pattern, why, look in ELSEWHERE:
-        if not command.python and (found := re.fullmatch(pattern, command.text)) is not None:
+        if (found := re.fullmatch(pattern, command.text.strip(), re.DOTALL)) is not None:
             assert look(found), f"{command.text}, which {why}"
             return True
     return False
@@ -142,6 +149,7 @@ class Place:
             elsewhere
             | self.machine.environment
             | {
+                "HOME": str(self.machine.state),
                 "PATH": f"{BIN}:{os.environ['PATH']}",
                 "PYTHONPATH": str(ROOT),
                 trust.CONFIG_VARIABLE: str(self.machine.state / "configuration"),
@@ -273,6 +281,8 @@ def prepare(folder: Path) -> None:
     (folder / "textfile").mkdir()
     (folder / "results").mkdir()
     baselines.save(reference / "resilient", "v1.0", folder=folder / "data" / "baselines")
+    shutil.copy(ROOT / "run_chaos_tests.sh", folder)
+    shutil.copy(ROOT / "tests" / "imports" / "chaos_scenarios.yml", folder)
     script(folder / "serve", 'exec chaoslab demo --serve "$@"')
     script(folder / "compose", COMPOSE)
     for name in ("k6.json", "results.json"):
@@ -322,9 +332,7 @@ def test_every_command_on_the_page_does_what_the_page_says(page: Page, place: Pl
         if block.startswith("notebooks:"):
             (place.folder / "nightly.yml").write_text(place.executed(Command(block)))
     for command in page.commands():
-        if command.python and page.name in PYTHON_ELSEWHERE:
-            assert Path(page.name).name in text(PYTHON_ELSEWHERE[page.name])
-        elif not elsewhere(command):
+        if not elsewhere(command):
             place.execute(command)
 
 
