@@ -11,6 +11,7 @@
 #   make coverage-study   hold each interval against known truths (TRIALS=2000 RUNS=2000; about half an hour)
 #   make reference   record data/reference anew: both builds of the shop, and a history (about twenty minutes)
 #   make gallery draw the figures of docs/gallery and docs/pictures anew
+#   make docs    build the site into build/docs; a warning is an error
 #   make pictures    take the pictures of a report in docs/pictures anew (needs chromium)
 #   make lock    write requirements.lock anew from pyproject.toml (needs uv)
 
@@ -21,7 +22,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 
-.PHONY: demo test lab check crash alarms soak fuzz coverage-study reference gallery pictures lock clean
+.PHONY: demo test lab check crash alarms soak fuzz coverage-study reference gallery docs pictures lock clean
 
 demo: $(READY)
 	$(BIN)/chaoslab demo
@@ -72,8 +73,13 @@ gallery: $(READY)
 	$(BIN)/python docs/gallery/draw.py
 	$(BIN)/python docs/pictures/draw.py
 
+docs: $(READY)
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --conf-dir docs --doctree-dir build/doctrees . build/docs
+	@echo build/docs/index.html
+
 pictures: $(READY)
 	$(BIN)/python docs/pictures/sections.py
+	$(BIN)/python docs/pictures/report.py
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \

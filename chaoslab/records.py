@@ -23,9 +23,9 @@ _LABEL = pa.dictionary(pa.int32(), pa.string())
 _METADATA = {"chaoslab.schema_version": str(SCHEMA_VERSION)}
 
 _RUN_KEY = [
-    pa.field("campaign", _LABEL, nullable=False),
-    pa.field("scenario", _LABEL, nullable=False),
-    pa.field("repeat", pa.int16(), nullable=False),
+    pa.field("campaign", _LABEL, nullable=False),  # its identifier
+    pa.field("scenario", _LABEL, nullable=False),  # its name
+    pa.field("repeat", pa.int16(), nullable=False),  # 1, 2, 3 … of the scenario
 ]
 
 PROBES: Final = pa.schema(
@@ -46,16 +46,16 @@ PROBES: Final = pa.schema(
 RESOURCES: Final = pa.schema(
     [
         *_RUN_KEY,
-        pa.field("at_us", pa.int64(), nullable=False),
+        pa.field("at_us", pa.int64(), nullable=False),  # since the campaign's anchor
         pa.field("cpu_cores", pa.float32(), nullable=False),  # cores busy since the last sample
         pa.field("cpu_percent", pa.float32(), nullable=False),  # of all cores
-        pa.field("load_1m", pa.float32(), nullable=False),
+        pa.field("load_1m", pa.float32(), nullable=False),  # load average of 1 minute
         pa.field("memory_used_bytes", pa.int64(), nullable=False),
-        pa.field("memory_available_bytes", pa.int64(), nullable=False),
+        pa.field("memory_available_bytes", pa.int64(), nullable=False),  # without swapping
         pa.field("disk_read_bytes", pa.int64(), nullable=False),  # counters since boot
-        pa.field("disk_written_bytes", pa.int64(), nullable=False),
-        pa.field("network_sent_bytes", pa.int64(), nullable=False),
-        pa.field("network_received_bytes", pa.int64(), nullable=False),
+        pa.field("disk_written_bytes", pa.int64(), nullable=False),  # counters since boot
+        pa.field("network_sent_bytes", pa.int64(), nullable=False),  # counters since boot
+        pa.field("network_received_bytes", pa.int64(), nullable=False),  # counters since boot
     ],
     metadata=_METADATA,
 )
@@ -63,7 +63,7 @@ RESOURCES: Final = pa.schema(
 EVENTS: Final = pa.schema(
     [
         *_RUN_KEY,
-        pa.field("at_us", pa.int64(), nullable=False),
+        pa.field("at_us", pa.int64(), nullable=False),  # since the campaign's anchor
         pa.field("event", _LABEL, nullable=False),  # Event
         pa.field("step", pa.string(), nullable=False),  # name of the fault's step, or ""
         pa.field("detail", pa.string(), nullable=False),  # a JSON object
@@ -88,7 +88,7 @@ class ErrorKind(StrEnum):
     REFUSED = "refused"  # connection refused
     RESET = "reset"  # connection reset or closed before the answer was complete
     UNREACHABLE = "unreachable"  # no route, name not resolved
-    TLS = "tls"
+    TLS = "tls"  # no TLS connection, or a certificate that is not trusted
     PROTOCOL = "protocol"  # what came back is not HTTP
     STATUS = "status"  # an answer, with a status that is not a success; of a command: it did not exit with 0
     BODY = "body"  # a status that is a success, and a body that does not hold what it must

@@ -55,13 +55,18 @@ def parse_size(value: object) -> object:
     return value
 
 
+_AnyDuration = Annotated[str, Field(description='a duration such as "30s", "500ms" or "2m"')]
+_AnySize = Annotated[str, Field(description='a size such as "256M" or "1 GB", in powers of 1024')]
+_Positive = Annotated[float, Field(gt=0, description="seconds")] | _AnyDuration
+_NotNegative = Annotated[float, Field(ge=0, description="seconds")] | _AnyDuration
+_Bytes = Annotated[int, Field(gt=0, description="bytes")] | _AnySize
 Seconds = Annotated[
-    float, Field(gt=0, allow_inf_nan=False), BeforeValidator(parse_duration, json_schema_input_type=float | str)
+    float, Field(gt=0, allow_inf_nan=False), BeforeValidator(parse_duration, json_schema_input_type=_Positive)
 ]
 Offset = Annotated[
-    float, Field(ge=0, allow_inf_nan=False), BeforeValidator(parse_duration, json_schema_input_type=float | str)
+    float, Field(ge=0, allow_inf_nan=False), BeforeValidator(parse_duration, json_schema_input_type=_NotNegative)
 ]
-Size = Annotated[int, Field(gt=0), BeforeValidator(parse_size, json_schema_input_type=int | str)]
+Size = Annotated[int, Field(gt=0), BeforeValidator(parse_size, json_schema_input_type=_Bytes)]
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
@@ -72,8 +77,10 @@ class _Model(BaseModel):
 class Parameters(_Model):
     """What every failure type accepts; each adds its dose."""
 
-    expected_impact: str | None = None
-    recovery_time_expected: Seconds | None = None
+    expected_impact: str | None = Field(default=None, description="what its author expects, for the record")
+    recovery_time_expected: Seconds | None = Field(
+        default=None, description="recovery time that its author expects, for the record"
+    )
 
 
 class Scenario(_Model):
@@ -85,12 +92,12 @@ class Scenario(_Model):
 
     destructive_type: ClassVar[bool] = False
 
-    name: str = Field(min_length=1)
-    type: str
-    intensity: Intensity = "medium"
-    duration: Seconds = Field(description='seconds of injection, or text such as "30s"')
-    offset: Offset = Field(default=0.0, description="seconds after the start; only among the faults of a combined one")
-    description: str = ""
+    name: str = Field(min_length=1, description="what the scenario is called, in suites and on the command line too")
+    type: str = Field(description="failure type")
+    intensity: Intensity = Field(default="medium", description="level that `--intensity` chooses by")
+    duration: Seconds = Field(description="length of the injection phase")
+    offset: Offset = Field(default=0.0, description="time after the start; only among the faults of a combined one")
+    description: str = Field(default="", description="what it is for, in words, for the record")
     target: str | None = Field(default=None, description="what is hit, for the record")
     host: str = Field(
         default="local", description='machine on which the fault acts: "local", "docker:NAME" or "ssh://USER@HOST"'
@@ -98,7 +105,7 @@ class Scenario(_Model):
     allow_other_host: bool = Field(
         default=False, description="let the fault act on a machine that is not known to be the target's"
     )
-    parameters: Parameters = Parameters()
+    parameters: Parameters = Field(default=Parameters(), description="dose, and what is hit, by failure type")
 
     @field_validator("type", mode="after", check_fields=False)
     @classmethod
@@ -194,27 +201,38 @@ class Combined(Scenario):
         return self.faults
 
 
+_LONGEST_RECOVERY: Final = Field(default=None, description="longest recovery time, from the revert on")
+
+
 class RecoveryTargets(_Model):
     """What counts as recovered, and how soon it must be."""
 
-    max_recovery_time_seconds: Seconds | None = None
+    max_recovery_time_seconds: Seconds | None = _LONGEST_RECOVERY
     required_health_checks: int = Field(default=3, ge=1, description="consecutive good probes that end an outage")
-    health_check_interval_seconds: Seconds = 1.0
+    health_check_interval_seconds: Seconds = Field(
+        default=1.0, description="read for the older suite's sake; the pace of probes is --probe-rate"
+    )
 
 
 class Thresholds(_Model):
     """SLO thresholds; an absent one takes the default of the level above."""
 
-    mttr_seconds: Seconds | None = None
-    max_error_rate_percent: float | None = Field(default=None, ge=0, le=100)
-    min_availability_percent: float | None = Field(default=None, ge=0, le=100)
-    max_latency_degradation_ms: float | None = Field(default=None, ge=0)
+    mttr_seconds: Seconds | None = Field(default=None, description="longest MTTR")
+    max_error_rate_percent: float | None = Field(
+        default=None, ge=0, le=100, description="highest error rate during injection"
+    )
+    min_availability_percent: float | None = Field(
+        default=None, ge=0, le=100, description="lowest availability during injection"
+    )
+    max_latency_degradation_ms: float | None = Field(
+        default=None, ge=0, description="highest latency degradation, in milliseconds"
+    )
 
 
 class SloTargets(Thresholds):
     """Thresholds, with the recovery block of the older suite."""
 
-    recovery: RecoveryTargets = RecoveryTargets()
+    recovery: RecoveryTargets = Field(default=RecoveryTargets(), description="what counts as recovered, and how soon")
 
 
 Metric = Literal[
@@ -230,7 +248,7 @@ Severity = Literal["blocking", "warning"]
 class SeverityTargets(SloTargets):
     """Thresholds of one severity; files of the older suite have the recovery's here without a block of its own."""
 
-    max_recovery_time_seconds: Seconds | None = None
+    max_recovery_time_seconds: Seconds | None = _LONGEST_RECOVERY
 
     @model_validator(mode="after")
     def _says_it_once(self) -> Self:
@@ -242,22 +260,24 @@ class SeverityTargets(SloTargets):
 class SloSeverity(_Model):
     """Thresholds by what missing them means: `blocking` fails, `warning` is only reported."""
 
-    blocking: SeverityTargets = SeverityTargets()
-    warning: SeverityTargets = SeverityTargets()
+    blocking: SeverityTargets = Field(default=SeverityTargets(), description="missing one of them fails")
+    warning: SeverityTargets = Field(default=SeverityTargets(), description="missing one of them is only reported")
 
 
 class Environment(_Model):
     """What differs in one environment."""
 
-    slo_targets: SloTargets = SloTargets()
-    allowed_scenarios: tuple[str, ...] | None = None
+    slo_targets: SloTargets = Field(default=SloTargets(), description="thresholds that are others here")
+    allowed_scenarios: tuple[str, ...] | None = Field(
+        default=None, description="the only scenarios that may run here; every one by default, in production none"
+    )
 
 
 class ScenarioGroup(_Model):
     """A suite: scenarios that run together."""
 
-    description: str = ""
-    scenarios: tuple[str, ...]
+    description: str = Field(default="", description="what it is for, in words")
+    scenarios: tuple[str, ...] = Field(description="names of scenarios of this file")
 
 
 ProbeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
@@ -341,10 +361,12 @@ class HttpRequest(_Model):
     """An HTTP request below the target's URL; `${NAME}` in a header is an environment variable, and a secret."""
 
     endpoint: str = Field(description="path below the target's URL")
-    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = Field(
+        default="GET", description="of the request"
+    )
     headers: Mapping[str, str] = Field(default={}, description="headers; ${NAME} is an environment variable")
-    body: str = ""
-    success: SuccessRule = SuccessRule()
+    body: str = Field(default="", description="of the request, as text")
+    success: SuccessRule = Field(default=SuccessRule(), description="what makes an answer a success")
     timeout: Seconds = Field(default=2.0, description="a probe that takes longer has failed")
     connections: int | None = Field(
         default=None, ge=1, le=4096, description="connections that may be open at once; enough for the rate by default"
@@ -383,47 +405,49 @@ class _Beside(_Model):
     weight: float = Field(
         default=1.0, gt=0, le=1000, allow_inf_nan=False, description="probes for each one of the health check"
     )
-    arrivals: Literal["constant", "poisson"] = "constant"
+    arrivals: Literal["constant", "poisson"] = Field(
+        default="constant", description="evenly spaced, or at random, from the run's seed"
+    )
 
 
 class HttpProbe(HttpRequest, _Beside):
     """A request beside the health check."""
 
-    type: Literal["http"]
+    type: Literal["http"] = Field(description="kind of probe")
     endpoint: str = Field(pattern=r"^/($|[^/\s#][^\s#]*$)", description="path below the target's URL")
 
 
 class TcpProbe(_Beside):
     """A connection that opens, and is closed at once."""
 
-    type: Literal["tcp"]
+    type: Literal["tcp"] = Field(description="kind of probe")
     address: str = Field(description="HOST:PORT")
-    timeout: Seconds = 2.0
-    success: TimeLimit = TimeLimit()
+    timeout: Seconds = Field(default=2.0, description="a probe that takes longer has failed")
+    success: TimeLimit = Field(default=TimeLimit(), description="what makes it a success")
 
 
 class PostgresProbe(_Beside):
     """`SELECT 1` in a PostgreSQL."""
 
-    type: Literal["postgres"]
+    type: Literal["postgres"] = Field(description="kind of probe")
     dsn: str = Field(description="connection string of libpq, URL or key=value; ${NAME} is an environment variable")
-    timeout: Seconds = 2.0
+    timeout: Seconds = Field(default=2.0, description="a probe that takes longer has failed")
     connections: int | None = Field(default=None, ge=1, le=4096, description="connections that may be open at once")
     new_connections: bool = Field(default=False, description="a new connection for each probe")
-    success: TimeLimit = TimeLimit()
+    success: TimeLimit = Field(default=TimeLimit(), description="what makes it a success")
 
 
 class CommandProbe(_Beside):
     """A command that exits with 0; at most `at_once` of them run."""
 
-    type: Literal["command"]
+    type: Literal["command"] = Field(description="kind of probe")
     command: Command = Field(description="argv; needs --allow-commands or a trusted file")
     weight: float = Field(
         default=0.05, gt=0, le=1000, allow_inf_nan=False, description="probes for each one of the health check"
     )
-    timeout: Seconds = 5.0
+    timeout: Seconds = Field(default=5.0, description="a probe that takes longer has failed")
     at_once: int = Field(default=4, ge=1, le=64, description="commands that may run at once")
-    success: TimeLimit = TimeLimit()
+    success: TimeLimit = Field(default=TimeLimit(), description="what makes it a success")
 
 
 BesideProbe = Annotated[HttpProbe | TcpProbe | PostgresProbe | CommandProbe, Field(discriminator="type")]
@@ -432,9 +456,9 @@ BesideProbe = Annotated[HttpProbe | TcpProbe | PostgresProbe | CommandProbe, Fie
 class Monitoring(_Model):
     """What is watched."""
 
-    metrics: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = Field(default=(), description="kept for the record; every metric is computed")
     sampling_interval: Seconds = Field(default=0.5, description="seconds between samples of the host's resources")
-    health_check: HealthCheck = HealthCheck()
+    health_check: HealthCheck = Field(default=HealthCheck(), description="the probe that is measured and judged")
     probes: tuple[BesideProbe, ...] = Field(
         default=(), max_length=64, description="probes beside the health check: recorded, and not judged"
     )
@@ -458,9 +482,15 @@ class AbortConditions(_Model):
     failures at 5 s mean 50 s without one success, whatever the probe rate.
     """
 
-    error_rate_percent: float | None = Field(default=None, gt=0, le=100)
-    consecutive_failures: int | None = Field(default=None, gt=0)
-    response_time_ms: float | None = Field(default=None, gt=0)
+    error_rate_percent: float | None = Field(
+        default=None, gt=0, le=100, description="error rate, within the window, that stops a fault"
+    )
+    consecutive_failures: int | None = Field(
+        default=None, gt=0, description="failed health checks in a row that stop a fault"
+    )
+    response_time_ms: float | None = Field(
+        default=None, gt=0, description="median response time, within the window, that stops a fault"
+    )
     window_seconds: Seconds = Field(
         default=30.0, description="window of the error rate and of the response time's median"
     )
@@ -473,9 +503,9 @@ class AbortConditions(_Model):
 class Safety(_Model):
     """Limits of a campaign."""
 
-    abort_conditions: AbortConditions = AbortConditions()
+    abort_conditions: AbortConditions = Field(default=AbortConditions(), description="when to stop a fault at once")
     cooldown_seconds: float = Field(default=2.0, ge=0, description="pause between two runs")
-    max_total_duration_seconds: Seconds = 7200.0
+    max_total_duration_seconds: Seconds = Field(default=7200.0, description="deadline of the whole campaign")
     allowed_targets: tuple[str, ...] | None = Field(
         default=None, description="patterns of host or host:port that may be hit, such as *.staging.example.com"
     )
@@ -491,21 +521,21 @@ class Safety(_Model):
 class Phases(_Model):
     """Lengths of the phases around an injection, scaled with it."""
 
-    baseline_seconds: Seconds = 15.0
-    recovery_seconds: Seconds = 30.0
+    baseline_seconds: Seconds = Field(default=15.0, description="baseline phase, before the injection")
+    recovery_seconds: Seconds = Field(default=30.0, description="recovery phase, after it")
 
 
 class ScenarioFile(_Model):
     """A whole scenario file."""
 
-    scenarios: tuple[Scenario, ...]
-    scenario_groups: Mapping[str, ScenarioGroup] = {}
-    slo_targets: SloTargets = SloTargets()
-    slo_severity: SloSeverity = SloSeverity()
-    environments: Mapping[str, Environment] = {}
-    monitoring: Monitoring = Monitoring()
-    safety: Safety = Safety()
-    phases: Phases = Phases()
+    scenarios: tuple[Scenario, ...] = Field(description="what can be run")
+    scenario_groups: Mapping[str, ScenarioGroup] = Field(default={}, description="suites, by name")
+    slo_targets: SloTargets = Field(default=SloTargets(), description="SLO thresholds")
+    slo_severity: SloSeverity = Field(default=SloSeverity(), description="SLO thresholds by severity")
+    environments: Mapping[str, Environment] = Field(default={}, description="what differs in each, by name")
+    monitoring: Monitoring = Field(default=Monitoring(), description="what is asked of the target, and how often")
+    safety: Safety = Field(default=Safety(), description="limits, and when to stop")
+    phases: Phases = Field(default=Phases(), description="lengths of the phases around an injection")
 
     def suite(self, name: str) -> tuple[Scenario, ...]:
         """Return the scenarios of the suite `name`; "all" is every scenario of the file.

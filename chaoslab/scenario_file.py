@@ -128,9 +128,8 @@ def _model() -> type[ScenarioFile]:
     faults = (tuple[one, ...], Combined.model_fields["faults"])
     combined = create_model("Combined", __base__=Combined, __doc__=Combined.__doc__, faults=faults)
     any_ = Annotated[Union[(*singles, combined)], Field(discriminator="type")]  # type: ignore[valid-type]
-    return create_model(
-        "ScenarioFile", __base__=ScenarioFile, __doc__=ScenarioFile.__doc__, scenarios=(tuple[any_, ...], ...)
-    )
+    scenarios = (tuple[any_, ...], ScenarioFile.model_fields["scenarios"])
+    return create_model("ScenarioFile", __base__=ScenarioFile, __doc__=ScenarioFile.__doc__, scenarios=scenarios)
 
 
 @cache

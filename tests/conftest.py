@@ -24,18 +24,18 @@ WAITS = "waits"
 
 _COMPUTING = (
     *("analysis", "baselines", "budget", "campaign_folders", "changepoints", "comparability"),
-    *("compare_command", "comparison", "design", "display", "docs", "drift", "effects"),
-    *("export", "export_formats", "floors", "forest", "gallery", "hostile_words", "import", "intervals"),
-    *("journal", "large_report", "metrics", "pages", "parameters", "plan", "plots", "public_surface"),
+    *("compare_command", "comparison", "design", "display", "docs", "drift", "effects", "export"),
+    *("export_formats", "floors", "forest", "gallery", "hostile_words", "import", "intervals", "journal"),
+    *("large_report", "metrics", "pages", "parameters", "plan", "plots", "public_surface"),
     *("redacted_messages", "redaction", "reference", "report_in_browser", "scenario", "scenario_files"),
-    *("store", "study", "trends", "verdict"),
+    *("site", "store", "study", "trends", "verdict"),
 )
 
 
 _WAITING = (
-    *("ci", "cli", "completion", "confirmation", "environment", "httpx_probe", "image", "live"),
-    *("notebooks", "old_suite", "packaging", "pipelines", "prometheus", "pushgateway", "report", "secrets"),
-    *("traces", "trust"),
+    *("ci", "cli", "completion", "confirmation", "documented_commands", "environment", "httpx_probe"),
+    *("image", "live", "notebooks", "old_suite", "packaging", "pipelines", "prometheus", "pushgateway"),
+    *("report", "secrets", "traces", "trust"),
 )
 
 

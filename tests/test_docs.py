@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
-import click
 import pytest
 
 import chaoslab
-from chaoslab.cli import program
 from chaoslab.faults import failure_types
 from chaoslab.scenario_file import parse
 
 DOCS = Path(chaoslab.__file__).parents[1] / "docs"
 PAGE = (DOCS / "faults.md").read_text()
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE + (DOCS / "safety.md").read_text(), re.DOTALL | re.MULTILINE)
-
-
-COMMANDS = re.findall(r"^\$ chaoslab (.*?)(?: +#.*)?$", (DOCS / "ci.md").read_text(), re.MULTILINE)
-
-
-@pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_of_the_pipeline_page_is_one(line: str) -> None:
-    name, *arguments = shlex.split(line)
-    command = program.get_command(click.Context(program), name)
-    assert command is not None
-    command.make_context(name, arguments)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[1].partition(":")[2].strip())

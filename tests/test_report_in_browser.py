@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,8 @@ from chaoslab import report
 from chaoslab.batch import page as summary
 from chaoslab.batch.plan import Job
 from chaoslab.batch.result import Result
+from tests.browsers import chromium, complaints
 from tests.campaigns import make_campaign
-from tests.conftest import missing
 from tests.test_report import make, make_run
 
 if TYPE_CHECKING:
@@ -38,17 +37,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        missing("chromium is missing: apt-get install chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright is missing: pip install 'chaoslab[dev]'")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 Open = Callable[..., "Page"]
@@ -107,14 +97,11 @@ def test_even_a_script_that_got_into_the_page_could_not_run_or_send_anything(bro
 
 @pytest.mark.parametrize(("scheme", "width"), [(LIGHT, 1280), (DARK, 390)])
 def test_axe_finds_nothing_to_complain_about(opened: Open, scheme: str, width: int) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
     page = opened(scheme=scheme, width=width)
     outage(page).get_by_role("button", name="Zoom in").click()
     for details in page.locator("details").all():
         details.evaluate("(element) => { element.open = true; }")
-    found = Axe().run(page).response["violations"]
-    assert [f"{one['impact']}: {one['help']}: {one['nodes'][0]['html'][:200]}" for one in found] == []
+    assert complaints(page) == []
 
 
 @pytest.fixture(scope="module")
@@ -136,16 +123,13 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def test_the_other_pages_are_accessible_and_fit_the_screen(
     browser: Browser, others: dict[str, str], name: str, scheme: Any, width: int
 ) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     shown = context.new_page()
     asked: list[str] = []
     shown.on("request", lambda request: asked.append(request.url))
     shown.goto(others[name])
     shown.wait_for_function(SETTLED)
-    found = Axe().run(shown).response["violations"]
-    assert [f"{one['impact']}: {one['help']}: {one['nodes'][0]['html'][:200]}" for one in found] == []
+    assert complaints(shown) == []
     assert shown.evaluate(WIDER) == 0
     assert [url for url in asked if not url.startswith("data:")] == [others[name]]
     context.close()

@@ -25,7 +25,7 @@ def recover(only_list: bool, as_json: bool, **_: Any) -> None:
     """Revert whatever a dead process left behind.
 
     Every fault and every embedded target is journalled before it is started; this reads the journals of processes that
-    are gone and runs what undoes their open steps. Secrets in commands are shown as ***, and run as they are. Exit 6
+    are gone and runs what undoes their open steps. Secrets in commands are shown as `***`, and run as they are. Exit 6
     when something could not be reverted.
     """
     from chaoslab.hosts import LocalHost

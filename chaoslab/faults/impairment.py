@@ -67,11 +67,11 @@ class GilbertElliott(_Model):
 class FourStates(_Model):
     """Losses by four states: 1 received, 2 received in a burst, 3 lost in a burst, 4 lost alone (`loss state`)."""
 
-    p13_percent: float = Field(gt=0, le=100)
-    p31_percent: float = Field(gt=0, le=100)
-    p32_percent: Chance = 0.0
-    p23_percent: Chance = 100.0
-    p14_percent: Chance = 0.0
+    p13_percent: float = Field(gt=0, le=100, description="from received to lost in a burst")
+    p31_percent: float = Field(gt=0, le=100, description="from lost in a burst to received")
+    p32_percent: Chance = Field(default=0.0, description="from lost to received, within a burst")
+    p23_percent: Chance = Field(default=100.0, description="from received to lost, within a burst")
+    p14_percent: Chance = Field(default=0.0, description="from received to lost alone")
 
     @model_validator(mode="after")
     def _sums(self) -> Self:
@@ -110,19 +110,23 @@ class Impairment(Filters):
     delay_distribution: Distribution | None = Field(default=None, description="of the jitter; default: uniform")
     loss_percent: float = Field(default=0.0, gt=0, le=100, description="share of packets that is dropped")
     loss_correlation_percent: Correlation = 0.0
-    loss_gemodel: GilbertElliott | None = None
-    loss_state: FourStates | None = None
-    duplicate_percent: Percent = 0.0
+    loss_gemodel: GilbertElliott | None = Field(default=None, description="losses in bursts, by two states")
+    loss_state: FourStates | None = Field(default=None, description="losses in bursts, by four states")
+    duplicate_percent: Percent = Field(default=0.0, description="share of packets that is sent twice")
     duplicate_correlation_percent: Correlation = 0.0
-    corrupt_percent: Percent = 0.0
+    corrupt_percent: Percent = Field(default=0.0, description="share of packets in which one bit is flipped")
     corrupt_correlation_percent: Correlation = 0.0
     reorder_percent: float = Field(default=0.0, gt=0, le=100, description="share of packets that skips the delay")
     reorder_correlation_percent: Correlation = 0.0
     reorder_gap: int = Field(default=1, ge=1, le=10_000, description="only each such packet may skip it")
     rate_kbit: float = Field(default=0.0, ge=32, le=100_000, description="bandwidth, in 1,000 bits a second")
-    rate_packet_overhead_bytes: int = Field(default=0, ge=-1000, le=1000)
-    rate_cell_bytes: int = Field(default=0, ge=1, le=65_535)
-    rate_cell_overhead_bytes: int = Field(default=0, ge=-1000, le=1000)
+    rate_packet_overhead_bytes: int = Field(
+        default=0, ge=-1000, le=1000, description="bytes that each packet is counted longer, or shorter"
+    )
+    rate_cell_bytes: int = Field(default=0, ge=1, le=65_535, description="packets are counted in whole cells of this")
+    rate_cell_overhead_bytes: int = Field(
+        default=0, ge=-1000, le=1000, description="bytes that each cell is counted longer, or shorter"
+    )
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
