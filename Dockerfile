@@ -24,7 +24,7 @@ RUN python3 -m venv /opt/chaoslab \
 COPY pyproject.toml README.md LICENSE ./
 COPY chaoslab chaoslab
 COPY notebooks notebooks
-COPY data/scenarios.yml data/scenarios.yml
+COPY data data
 RUN /opt/chaoslab/bin/pip install --quiet --no-index --find-links /wheels '.[dns,docker,lab,otel]'
 
 FROM system

@@ -96,6 +96,11 @@ def _docker(*words: str) -> str:
     return ended.stdout
 
 
+def test_the_wheel_in_it_is_built_from_all_that_a_wheel_holds(image: str) -> None:
+    held = _docker("run", "--rm", "--network=none", f"{image}-build", "/bin/busybox", "find", "/src", "-type", "f")
+    assert {f"/src/{name}" for name in tracked("chaoslab", "notebooks", "data", "LICENSE")} <= set(held.split("\n"))
+
+
 def test_docker_builds_it_and_the_lab_holds_what_git_has(image: str) -> None:
     run = ("run", "--rm", "--network=none", image, "/bin/busybox")
     held = _docker(*run, "find", "/lab", "-type", "f").split("\n")[:-1]
