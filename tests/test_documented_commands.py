@@ -37,6 +37,8 @@ from tests.test_processes import until
 from tests.test_pushgateway import answering
 
 SCALE = "0.05"
+LONGEST = 300.0
+"""Seconds for one command: much, since other tests go first."""
 BIN = Path(sys.executable).parent
 
 REPLACED: tuple[tuple[str, str], ...] = (
@@ -215,7 +217,7 @@ class Place:
                 if (port := re.search(r"demo --serve --port (\d+)", line)) is not None:
                     until(lambda: answers(f"http://127.0.0.1:{port[1]}"), seconds=60)
                     process.send_signal(signal.SIGINT)
-                said, _ = process.communicate(timeout=100)
+                said, _ = process.communicate(timeout=LONGEST)
             except BaseException:
                 process.send_signal(signal.SIGINT)
                 raise
@@ -325,7 +327,7 @@ def place(world: Place, tmp_path: Path) -> Place:
     return world
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_every_command_on_the_page_does_what_the_page_says(page: Page, place: Place) -> None:
     for _, block in page.blocks("yaml"):
