@@ -318,7 +318,7 @@ class BasicAuth(_Model):
     """User and password in each request (RFC 7617)."""
 
     type: Literal["basic"]
-    user: str = Field(pattern="^[^:]+$")
+    user: str = Field(pattern="^[^:]+$", description="name without a colon")
     password: str = Field(description="${NAME} is an environment variable")
 
 
@@ -333,7 +333,7 @@ class DigestAuth(_Model):
     """User and password, proved and not sent (RFC 7616)."""
 
     type: Literal["digest"]
-    user: str = Field(min_length=1)
+    user: str = Field(min_length=1, description="name of the user")
     password: str = Field(description="${NAME} is an environment variable")
 
 
@@ -373,7 +373,7 @@ class HttpRequest(_Model):
     )
     new_connections: bool = Field(default=False, description="a new connection for each probe, as a load balancer sees")
     auth: Auth | None = Field(default=None, description="what lets the probe in; for basic and bearer a header is sent")
-    tls: TlsFiles = TlsFiles()
+    tls: TlsFiles = Field(default=TlsFiles(), description="what is trusted, and shown, where the URL is https")
     http2: bool = Field(
         default=False, description="HTTP/2 and nothing else, over TLS or with prior knowledge; by httpx"
     )
