@@ -60,6 +60,7 @@ REPLACED: tuple[tuple[str, str], ...] = (
     (r"chaoslab ci ", "chaoslab ci --no-page "),
     # Services: one that `--start` starts must not run already.
     (r"docker compose", "./compose {free}"),
+    (r"(--ready http://[^/ ]+)/ready", r"\1/api/health"),
     (r"(--start .*?--port) 8080", r"\1 {free}"),
     (r"127\.0\.0\.1:8080(?=.*--start )", "127.0.0.1:{free}"),
     (r"(--start .*)127\.0\.0\.1:8080", r"\g<1>127.0.0.1:{free}"),
