@@ -26,6 +26,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from chaoslab import baselines, trust
 from tests import monitoring_servers, recordings
@@ -45,17 +46,20 @@ REPLACED: tuple[tuple[str, str], ...] = (
     # What runs for minutes runs for seconds.
     (r"(chaoslab (?:run|ci)\b.*?) --repeats \d+", r"\1"),
     (r"(chaoslab (?:run|ci)\b.*?) --duration-scale [\d.]+", r"\1"),
-    (r"chaoslab (run(?! --resume)|ci)\b", rf"chaoslab \1 --repeats 1 --duration-scale {SCALE}"),
+    (r"chaoslab (run(?! --resume)|ci)\b", r"chaoslab \1 --repeats 1"),
+    (r"(chaoslab (?:run|ci)) (?=.*--config )", rf"\1 --duration-scale {SCALE} "),
+    (r"(chaoslab (?:run|ci) (?!.*--config ))", r"\1--config quick.yml "),
     (r"(papermill \S+02_run.*?) -p repeats \d+", r"\1"),
-    (r"(papermill \S+02_run_experiment\.ipynb .*)", rf"\1 -p repeats 1 -p duration_scale {SCALE}"),
+    (r"(papermill \S+02_run_experiment\.ipynb .*)", r"\1 -p repeats 1 -p duration_scale 1.0 -p config quick.yml"),
     (r"\brepeats=\d+", f"repeats=1, duration_scale={SCALE}"),
-    (r"\brepeats: \d+", f"repeats: 1, duration_scale: {SCALE}"),
     (r"(run_chaos_tests\.sh .* -- )--repeats \d+", rf"\1--repeats 1 --duration-scale {SCALE} --no-page"),
     # What is compared with a recording is recorded alike.
     (
-        rf"--duration-scale {SCALE} (.*)--suite standard_test (.*--baseline v1\.0)",
+        r"--config quick.yml (.*)--suite standard_test (.*--baseline v1\.0)",
         r'--duration-scale 0.2 --probe-rate 50 \1--scenario "Control (no fault)" \2',
     ),
+    (r"\brepeats: \d+", "repeats: 1, duration_scale: 0.2, probe_rate: 50"),
+    (r'scenario: \["Heavy CPU Stress"\]', 'scenario: ["Control (no fault)"]'),
     (r"baseline save", "baseline save --force"),
     (r"chaoslab ci ", "chaoslab ci --no-page "),
     # Services: one that `--start` starts must not run already.
@@ -272,6 +276,17 @@ def blackbox() -> str:
     return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}})
 
 
+def quick(file: dict[str, Any]) -> str:
+    """The shipped scenario file in short: seconds in the place of minutes, and a suite is its last scenario."""
+    for scenario in file["scenarios"]:
+        scenario["duration"] = 1.5
+    for suite in file["scenario_groups"].values():
+        suite["scenarios"] = suite["scenarios"][-1:]
+    file["phases"] = {"baseline_seconds": 1, "recovery_seconds": 1.5}
+    file["safety"]["cooldown_seconds"] = 0
+    return yaml.safe_dump(file, sort_keys=False)
+
+
 def prepare(folder: Path) -> None:
     """Lay out what the documents take for granted."""
     reference = ROOT / "data" / "reference"
@@ -286,6 +301,7 @@ def prepare(folder: Path) -> None:
     baselines.save(reference / "resilient", "v1.0", folder=folder / "data" / "baselines")
     shutil.copy(ROOT / "run_chaos_tests.sh", folder)
     shutil.copy(ROOT / "tests" / "imports" / "chaos_scenarios.yml", folder)
+    (folder / "quick.yml").write_text(quick(yaml.safe_load(text("data/scenarios.yml"))))
     script(folder / "serve", 'exec chaoslab demo --serve "$@"')
     script(folder / "compose", COMPOSE)
     for name in ("k6.json", "results.json"):
@@ -316,6 +332,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
                 yield place
             finally:
                 shop.send_signal(signal.SIGINT)
+    for left in machine.temporary.glob("*_kernels"):
+        shutil.rmtree(left)  # ipykernel's own, which it leaves after `ipykernel install`
     until(lambda: not machine.traces(), seconds=10, show=machine.traces)
     machine.temporary.rmdir()
 
