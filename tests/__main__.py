@@ -1,4 +1,4 @@
-"""The whole suite in three processes: what is timed or measures a dose; beside it what only computes or mostly waits.
+"""The whole suite in four processes: what is timed or measures a dose; beside it what only computes or mostly waits.
 
     python -m tests [options of pytest]
 
@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO
 
-from tests.conftest import COMPUTES, WAITS
+from tests.conftest import COMPUTES, SHOWS, WAITS
 
-BESIDE = (COMPUTES, WAITS)
+BESIDE = (COMPUTES, WAITS, SHOWS)
 
 
 def main(options: Sequence[str]) -> int:

@@ -21,6 +21,8 @@ COMPUTES = "computes"
 """Marker of tests that act on nothing but files of their own, and are not timed."""
 WAITS = "waits"
 """Marker of tests of whole commands, which mostly wait, and do not mind if all takes longer."""
+SHOWS = "shows"
+"""Marker of those of them that hold what is handed out to what it says: documents, packages, the image."""
 
 _COMPUTING = (
     *("analysis", "baselines", "budget", "campaign_folders", "changepoints", "comparability"),
@@ -33,21 +35,24 @@ _COMPUTING = (
 
 
 _WAITING = (
-    *("ci", "cli", "completion", "confirmation", "documented_commands", "environment", "httpx_probe"),
-    *("image", "live", "notebooks", "old_suite", "packaging", "pipelines", "prometheus", "pushgateway"),
-    *("report", "secrets", "traces", "trust"),
+    *("ci", "cli", "completion", "confirmation", "httpx_probe", "live", "notebooks", "old_suite"),
+    *("pipelines", "prometheus", "pushgateway", "report", "secrets", "traces", "trust"),
 )
+
+
+_SHOWING = ("documented_commands", "environment", "image", "packaging")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{COMPUTES}: acts on nothing but files of its own, and is not timed")
     config.addinivalue_line("markers", f"{WAITS}: runs whole commands, mostly waits, and is not timed")
+    config.addinivalue_line("markers", f"{SHOWS}: runs what documents and packages promise, and is not timed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = item.path.stem.removeprefix("test_")
-        for marker, names in ((COMPUTES, _COMPUTING), (WAITS, _WAITING)):
+        for marker, names in ((COMPUTES, _COMPUTING), (WAITS, _WAITING), (SHOWS, _SHOWING)):
             if name in names:
                 item.add_marker(marker)
 
