@@ -48,11 +48,11 @@ REPLACED: tuple[tuple[str, str], ...] = (
     (r"(chaoslab (?:run|ci)\b.*?) --duration-scale [\d.]+", r"\1"),
     (r"chaoslab (run(?! --resume)|ci)\b", r"chaoslab \1 --repeats 1"),
     (r"(chaoslab (?:run|ci)) (?=.*--config )", rf"\1 --duration-scale {SCALE} "),
-    (r"(chaoslab (?:run|ci) (?!.*--config ))", r"\1--config quick.yml "),
+    (r"(chaoslab (?:run|ci) (?!.*--(?:config|resume) ))", r"\1--config quick.yml "),
     (r"(papermill \S+02_run.*?) -p repeats \d+", r"\1"),
     (r"(papermill \S+02_run_experiment\.ipynb .*)", r"\1 -p repeats 1 -p duration_scale 1.0 -p config quick.yml"),
     (r"\brepeats=\d+", f"repeats=1, duration_scale={SCALE}"),
-    (r"(run_chaos_tests\.sh .* -- )--repeats \d+", rf"\1--repeats 1 --duration-scale {SCALE} --no-page"),
+    (r"(run_chaos_tests\.sh .* -- )--repeats \d+", r"\1--config quick.yml --repeats 1 --no-page"),
     # What is compared with a recording is recorded alike.
     (
         r"--config quick.yml (.*)--suite standard_test (.*--baseline v1\.0)",
@@ -101,6 +101,7 @@ COMES_AND_GOES = r"note|run \d|proxy to|BETTER|SAME|WORSE|INCONCLUSIVE|PASS|FAIL
 """How lines of output begin that depend on what is measured, or on what the machine allows."""
 
 ELSEWHERE: tuple[tuple[str, str, Callable[[re.Match[str]], object]], ...] = (
+    (r"docker (?:build|run) .*", "needs an index of images", lambda _: "docker" in text("tests/test_image.py")),
     (r"bash (\.ci/run)", "is the gate itself", lambda found: text(found[1])),
     (r"make (\w[\w-]*)", "is the build itself", lambda found: f"\n{found[1]}:" in text("Makefile")),
     (r"pip install \.", "needs an index", lambda _: "[project]" in text("pyproject.toml")),

@@ -57,13 +57,7 @@ def fill(app: Sphinx, page: str, text: list[str]) -> None:
     """Replace each mark of a page by what it names, and add what the page leads to."""
     text[0] = _MARK.sub(lambda mark: _MADE[mark[1]](), text[0])
     if page in _LEADS:
-        text[0] += "\n" + _there(_LEADS[page], app.env)
-
-
-def _there(navigation: str, env: BuildEnvironment) -> str:
-    """Return a navigation without pages that are not written; one that is and is not named fails the build."""
-    entries = ((line, re.search(r"<([a-z-]+)>$", line)) for line in navigation.splitlines())
-    return "\n".join(line for line, entry in entries if entry is None or f"docs/{entry[1]}" in env.found_docs)
+        text[0] += f"\n{_LEADS[page]}"
 
 
 def public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: nodes.Element) -> nodes.Node | None:
