@@ -18,7 +18,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,7 @@ from tests import monitoring_servers, recordings
 from tests.conftest import require
 from tests.demo_run import Machine, new_machine
 from tests.faults.trials import free_port
+from tests.namespaces import may_have_one, own_network
 from tests.pages import ROOT, Command, Page, pages
 from tests.test_processes import until
 from tests.test_pushgateway import answering
@@ -318,12 +319,12 @@ def prepare(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """The embedded shop, and a folder to copy for each page."""
+    """The embedded shop, and a folder to copy for each page; in a network of its own where we may change one."""
     machine = new_machine(tmp_path_factory.mktemp("state"))
     made = tmp_path_factory.mktemp("made")
     prepare(made)
-    port = free_port()
-    with ExitStack() as stack:
+    with own_network() if may_have_one() else nullcontext(), ExitStack() as stack:
+        port = free_port()
         place = Place(machine, f"http://127.0.0.1:{port}", made, stack)
         argv = [sys.executable, "-m", "chaoslab", "demo", "--serve", "--port", str(port)]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

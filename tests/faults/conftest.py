@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import secrets
 import shutil
@@ -19,8 +18,7 @@ from chaoslab.targets import Target, find
 from tests.conftest import missing
 from tests.faults import kit
 from tests.machines import make_image
-
-_CLONE_NEWNET = 0x40000000
+from tests.namespaces import own_network
 
 
 @pytest.fixture(scope="session")
@@ -71,14 +69,6 @@ def namespace(need: Callable[[str, str], None]) -> Iterator[None]:
         need(program, f"apt-get install {package}")
     if os.geteuid() != 0:
         missing("network namespaces need root")
-    libc = ctypes.CDLL(None, use_errno=True)
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    try:
-        assert libc.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-        assert Path("/proc/thread-self/ns/net").stat().st_ino != os.fstat(home).st_ino
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with own_network():
         kit.open_tables()
         yield
-    finally:
-        assert libc.setns(home, _CLONE_NEWNET) == 0, "the test process is stuck in its namespace"
-        os.close(home)
