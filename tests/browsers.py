@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from tests.conftest import missing
 
@@ -27,6 +27,25 @@ def chromium() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield launched
         launched.close()
+
+
+@contextmanager
+def watched(browser: Browser) -> Iterator[tuple[Callable[..., Page], list[str]]]:
+    """What opens a page from its address, and what pages have since asked for, or said on the console."""
+    seen: list[str] = []
+    with ExitStack() as stack:
+
+        def opened(address: str, *, width: int = 1280, scheme: Any = "light", **options: Any) -> Page:
+            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
+            stack.callback(context.close)
+            page = context.new_page()
+            page.on("request", lambda request: seen.append(request.url))
+            page.on("console", lambda message: seen.append(message.text))
+            page.on("pageerror", lambda error: seen.append(str(error)))
+            page.goto(address)
+            return page
+
+        yield opened, seen
 
 
 def complaints(page: Page) -> list[str]:

@@ -11,25 +11,16 @@ import asyncio
 import contextlib
 import json
 import ssl
-import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
 
-from tests.servers import Service
+from tests.servers import Service, served_by
 
 
-@contextmanager
-def forwarding(*, credentials: str = "", certificate: str = "") -> Iterator[Service]:
-    argv = [sys.executable, "-m", "tests.forward_proxy", credentials, certificate]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield Service(process, int(process.stdout.readline()), "https" if certificate else "http")
-        finally:
-            process.kill()
+def forwarding(*, credentials: str = "", certificate: str = "") -> AbstractContextManager[Service]:
+    return served_by("-m", "tests.forward_proxy", credentials, certificate, tls=bool(certificate))
 
 
 class Proxy:

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -57,14 +57,18 @@ class Service:
 
 
 @contextmanager
-def running(*, port: int = 0, certificate: str = "") -> Iterator[Service]:
-    argv = [sys.executable, __file__, str(port), certificate]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+def served_by(*argv: str, tls: bool = False) -> Iterator[Service]:
+    """A server that Python runs with `argv`, and that says its port in its first line."""
+    with subprocess.Popen([sys.executable, *argv], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield Service(process, int(process.stdout.readline()), "https" if certificate else "http")
+            yield Service(process, int(process.stdout.readline()), "https" if tls else "http")
         finally:
             process.kill()
+
+
+def running(*, port: int = 0, certificate: str = "") -> AbstractContextManager[Service]:
+    return served_by(__file__, str(port), certificate, tls=bool(certificate))
 
 
 class _Connection(asyncio.Protocol):

@@ -13,7 +13,7 @@ from chaoslab import report
 from chaoslab.batch import page as summary
 from chaoslab.batch.plan import Job
 from chaoslab.batch.result import Result
-from tests.browsers import chromium, complaints
+from tests.browsers import chromium, complaints, watched
 from tests.campaigns import make_campaign
 from tests.test_report import make, make_run
 
@@ -47,24 +47,15 @@ Open = Callable[..., "Page"]
 @pytest.fixture
 def opened(browser: Browser, address: str) -> Iterator[Open]:
     """Opens the report, and in the end holds against it every request that left, and every word on the console."""
-    seen: list[str] = []
-    contexts = []
+    with watched(browser) as (open_address, seen):
 
-    def opened(*, width: int = 1280, scheme: Any = LIGHT, **options: Any) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: seen.append(request.url))
-        page.on("console", lambda message: seen.append(message.text))
-        page.on("pageerror", lambda error: seen.append(str(error)))
-        page.goto(address)
-        if options.get("java_script_enabled", True):
-            page.wait_for_function(SETTLED)
-        return page
+        def opened(**options: Any) -> Page:
+            page = open_address(address, **options)
+            if options.get("java_script_enabled", True):
+                page.wait_for_function(SETTLED)
+            return page
 
-    yield opened
-    for context in contexts:
-        context.close()
+        yield opened
     assert address in seen
     assert [said for said in seen if said != address and not said.startswith("data:image/svg+xml;base64,")] == []
 
@@ -123,16 +114,12 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def test_the_other_pages_are_accessible_and_fit_the_screen(
     browser: Browser, others: dict[str, str], name: str, scheme: Any, width: int
 ) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    shown = context.new_page()
-    asked: list[str] = []
-    shown.on("request", lambda request: asked.append(request.url))
-    shown.goto(others[name])
-    shown.wait_for_function(SETTLED)
-    assert complaints(shown) == []
-    assert shown.evaluate(WIDER) == 0
-    assert [url for url in asked if not url.startswith("data:")] == [others[name]]
-    context.close()
+    with watched(browser) as (open_address, asked):
+        shown = open_address(others[name], width=width, scheme=scheme)
+        shown.wait_for_function(SETTLED)
+        assert complaints(shown) == []
+        assert shown.evaluate(WIDER) == 0
+    assert [said for said in asked if not said.startswith("data:")] == [others[name]]
 
 
 def test_the_page_follows_the_readers_scheme(opened: Open) -> None:

@@ -15,7 +15,7 @@ import chaoslab
 from chaoslab import records, scenario_file
 from chaoslab.cli import program
 from chaoslab.export import schemas
-from tests.browsers import chromium, complaints
+from tests.browsers import chromium, complaints, watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -56,23 +56,14 @@ Open = Callable[..., "Page"]
 @pytest.fixture
 def opened(browser: Browser, site: Path) -> Iterator[Open]:
     """Opens a page from disk, and in the end holds against it what it asked for elsewhere, and said on the console."""
-    seen: list[str] = []
-    contexts = []
+    with watched(browser) as (open_address, seen):
 
-    def opened(name: str, *, width: int = 1280, scheme: Any = LIGHT) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: seen.append(request.url))
-        page.on("console", lambda message: seen.append(message.text))
-        page.on("pageerror", lambda error: seen.append(str(error)))
-        page.goto((site / f"{name}.html").as_uri())
-        page.wait_for_load_state("networkidle")
-        return page
+        def opened(name: str, **looks: Any) -> Page:
+            page = open_address((site / f"{name}.html").as_uri(), **looks)
+            page.wait_for_load_state("networkidle")
+            return page
 
-    yield opened
-    for context in contexts:
-        context.close()
+        yield opened
     assert [said for said in seen if not said.startswith((f"{site.as_uri()}/", "data:image/"))] == []
 
 

@@ -19,32 +19,23 @@ import json
 import re
 import socket
 import ssl
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from tests.servers import Service
+from tests.servers import Service, served_by
 
 USER: Final = "me"
 PASSWORD: Final = "d1gest-secret"
 _NONCE: Final = "dcd98b7102dd2f0e8b11d0f600bfb0c093"
 
 
-@contextmanager
-def serving(*, certificate: str = "", clients: str = "") -> Iterator[Service]:
+def serving(*, certificate: str = "", clients: str = "") -> AbstractContextManager[Service]:
     """`clients`: authorities of certificates that a client must show."""
-    argv = [sys.executable, "-m", "tests.web", certificate, clients]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield Service(process, int(process.stdout.readline()), "https" if certificate else "http")
-        finally:
-            process.kill()
+    return served_by("-m", "tests.web", certificate, clients, tls=bool(certificate))
 
 
 class App:
