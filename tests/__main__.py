@@ -2,8 +2,10 @@
 
     python -m tests [options of pytest]
 
-The others take only what nobody else wants (SCHED_IDLE): the workers of a CPU stress have a low priority too, and
-their dose is measured. `pytest` alone runs the same tests one by one.
+The others take only what nobody else wants: the workers of a CPU stress have a low priority too, and their dose is
+measured. SCHED_IDLE alone does not see to that, since the kernel shares out the processor among sessions first
+(sched(7), autogroups), and we start many; where we may, all that they start is in one control group with the least
+share there is. `pytest` alone runs the same tests one by one.
 Exit code: that of whichever failed.
 """
 
@@ -14,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import IO
 
 from tests.conftest import COMPUTES, SHOWS, WAITS
@@ -23,8 +27,8 @@ BESIDE = (COMPUTES, WAITS, SHOWS)
 
 
 def main(options: Sequence[str]) -> int:
-    with ExitStack() as stack:
-        others = [stack.enter_context(_beside(marker, options)) for marker in BESIDE]
+    with _back_seat() as group, ExitStack() as stack:
+        others = [stack.enter_context(_beside(marker, options, group)) for marker in BESIDE]
         codes = [subprocess.run([*_pytest(f"not ({' or '.join(BESIDE)})"), *options], check=False).returncode]
         for process, said in others:
             codes.append(process.wait())
@@ -34,16 +38,40 @@ def main(options: Sequence[str]) -> int:
 
 
 @contextmanager
-def _beside(marker: str, options: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[str]]]:
+def _back_seat() -> Iterator[Path | None]:
+    """A control group with the least share of the processor, or None where we may make none."""
+    for controller, setting, least in (("cpu", "cpu.shares", "2"), ("", "cpu.weight", "1")):  # version 1, version 2
+        group = Path("/sys/fs/cgroup", controller, f"chaoslab-tests-{os.getpid()}")
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            if (group / setting).exists():
+                (group / setting).write_text(least)
+                yield group
+                return
+        finally:
+            with suppress(OSError):  # what a test has left running holds it
+                group.rmdir()
+    yield None
+
+
+@contextmanager
+def _beside(
+    marker: str, options: Sequence[str], group: Path | None
+) -> Iterator[tuple[subprocess.Popen[bytes], IO[str]]]:
     argv = [*_pytest(marker), "-p", "no:cacheprovider", *options]
     with (
         tempfile.TemporaryFile("w+") as said,
-        subprocess.Popen(argv, stdout=said, stderr=subprocess.STDOUT, preexec_fn=_give_way) as process,
+        subprocess.Popen(argv, stdout=said, stderr=subprocess.STDOUT, preexec_fn=partial(_give_way, group)) as process,
     ):
         yield process, said
 
 
-def _give_way() -> None:
+def _give_way(group: Path | None) -> None:
+    if group is not None:
+        (group / "cgroup.procs").write_text(str(os.getpid()))
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 

@@ -22,7 +22,7 @@ COMPUTES = "computes"
 WAITS = "waits"
 """Marker of tests of whole commands, which mostly wait, and do not mind if all takes longer."""
 SHOWS = "shows"
-"""Marker of those of them that hold what is handed out to what it says: documents, packages, the image."""
+"""Marker of those of them that execute what the documents say, of which there is as much again."""
 
 _COMPUTING = (
     *("analysis", "baselines", "budget", "campaign_folders", "changepoints", "comparability"),
@@ -35,18 +35,19 @@ _COMPUTING = (
 
 
 _WAITING = (
-    *("ci", "cli", "completion", "confirmation", "httpx_probe", "live", "notebooks", "old_suite"),
-    *("pipelines", "prometheus", "pushgateway", "report", "secrets", "traces", "trust"),
+    *("ci", "cli", "completion", "confirmation", "environment", "httpx_probe", "image", "live"),
+    *("notebooks", "old_suite", "packaging", "pipelines", "prometheus", "pushgateway", "report", "resume"),
+    *("secrets", "traces", "trust"),
 )
 
 
-_SHOWING = ("documented_commands", "environment", "image", "packaging")
+_SHOWING = ("documented_commands",)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{COMPUTES}: acts on nothing but files of its own, and is not timed")
     config.addinivalue_line("markers", f"{WAITS}: runs whole commands, mostly waits, and is not timed")
-    config.addinivalue_line("markers", f"{SHOWS}: runs what documents and packages promise, and is not timed")
+    config.addinivalue_line("markers", f"{SHOWS}: runs what the documents say, and is not timed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -112,7 +112,15 @@ def test_the_wheel_says_what_it_needs_and_offers(built: Built) -> None:
     archive = zipfile.ZipFile(built.wheel)
     [metadata] = (name for name in archive.namelist() if name.endswith("/METADATA"))
     text = archive.read(metadata).decode()
-    assert set(re.findall(r"(?m)^Provides-Extra: (.*)$", text)) == {"dev", "dns", "docker", "lab", "otel", "ssh"}
+    assert set(re.findall(r"(?m)^Provides-Extra: (.*)$", text)) == {
+        "dev",
+        "dns",
+        "docker",
+        "docs",
+        "lab",
+        "otel",
+        "ssh",
+    }
     core = [line for line in re.findall(r"(?m)^Requires-Dist: (.*)$", text) if "extra ==" not in line]
     assert len(core) > 20
     assert not [line for line in core if re.match(r"docker|dnspython|opentelemetry|jupyterlab", line)]
