@@ -35,9 +35,9 @@ _COMPUTING = (
 
 
 _WAITING = (
-    *("ci", "cli", "completion", "confirmation", "environment", "httpx_probe", "live", "notebooks"),
-    *("old_suite", "packaging", "pipelines", "prometheus", "pushgateway", "report", "resume", "secrets"),
-    *("traces", "trust"),
+    *("ci", "cli", "completion", "confirmation", "environment", "live", "notebooks", "old_suite"),
+    *("packaging", "pipelines", "prometheus", "pushgateway", "report", "resume", "secrets", "traces"),
+    *("trust",),
 )
 
 
