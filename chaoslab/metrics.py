@@ -312,12 +312,11 @@ def down_seconds(scheduled: Ints, completed: Ints, good: Bools, *, window_us: tu
     edges = _Edges.of(scheduled, completed, good, 1)
     low, high = window_us
     # What began within the window was not there before the window was.
-    seen_up = np.where(edges.began > low, np.maximum(edges.seen_up, low), edges.seen_up)
-    began = _middle(seen_up, edges.began)
-    ended = np.where(edges.ended == _NEVER, _NEVER, _middle(edges.seen_down, edges.ended))
+    began = _middle(np.maximum(edges.seen_up, low), np.maximum(edges.began, low))
+    ended = _middle(edges.seen_down, edges.ended)
     # A good probe that was answered late, between two failures, must not count the time twice.
     ended = np.minimum(ended, np.append(began[1:], _NEVER)[: len(ended)])
-    return float(np.maximum(0, np.minimum(ended, high) - np.maximum(began, low)).sum()) / 1e6
+    return float(np.maximum(0, np.minimum(ended, high) - began).sum()) / 1e6
 
 
 def envelope_ms(baseline_ms: NDArray[np.float64]) -> float | None:

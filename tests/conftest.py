@@ -99,6 +99,15 @@ def wanted(request: pytest.FixtureRequest, fixture: str) -> bool:
     return any(fixture in getattr(item, "fixturenames", ()) for item in request.session.items)
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """The chromium that pages are looked at with."""
+    from tests.browsers import chromium
+
+    with chromium() as launched:
+        yield launched
+
+
 @pytest.fixture
 def need() -> Callable[[str, str], None]:
     """What skips a test when a program is missing: `require`."""

@@ -13,7 +13,7 @@ from chaoslab import report
 from chaoslab.batch import page as summary
 from chaoslab.batch.plan import Job
 from chaoslab.batch.result import Result
-from tests.browsers import chromium, complaints, watched
+from tests.browsers import complaints, watched
 from tests.campaigns import make_campaign
 from tests.test_report import make, make_run
 
@@ -33,12 +33,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     make_campaign(folder / "earlier", earlier, campaign="earlier")
     make(folder / "campaign")
     return report.render(folder / "campaign", parameters={"baseline": "../earlier"}).as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as launched:
-        yield launched
 
 
 Open = Callable[..., "Page"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,8 @@ import chaoslab
 from chaoslab import records, scenario_file
 from chaoslab.cli import program
 from chaoslab.export import schemas
-from tests.browsers import chromium, complaints, watched
+from tests.browsers import complaints, watched
+from tests.conftest import missing
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -35,19 +37,14 @@ LOOKED_AT = (
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as `make docs` does."""
-    pytest.importorskip("sphinx", reason="sphinx is missing: pip install 'chaoslab[docs]'")
+    if importlib.util.find_spec("sphinx") is None:
+        missing("sphinx is missing: pip install 'chaoslab[docs]'")
     folder = tmp_path_factory.mktemp("site")
     flags = ("--fail-on-warning", "--keep-going", "--quiet", "--conf-dir", "docs")
     argv = [sys.executable, "-m", "sphinx", *flags, "--doctree-dir", str(folder / "trees"), ".", str(folder / "html")]
     built = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=110)
     assert (built.returncode, built.stderr) == (0, "")
     return folder / "html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as launched:
-        yield launched
 
 
 Open = Callable[..., "Page"]
