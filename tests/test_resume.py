@@ -18,7 +18,7 @@ from tests.test_processes import until
 CONFIG = """
 phases: {baseline_seconds: 2, recovery_seconds: 4}
 scenarios:
-  - {name: Stress, type: cpu_stress, duration: 1, parameters: {cpu_workers: 1}}
+  - {name: Stress, type: memory_stress, duration: 1, parameters: {memory_size: 32MB}}
 """
 
 
