@@ -48,10 +48,10 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
+from chaoslab.instruments.probe import Prober, ProbeSpec, Summary
 from chaoslab.looks import Look
 from chaoslab.metrics import down_seconds
 from chaoslab.monitoring import HIGHEST_HTTPX_RATE_HZ
-from chaoslab.probe import Prober, ProbeSpec, Summary
 from chaoslab.records import Outcome
 from chaoslab.store import RunKey
 
@@ -419,8 +419,8 @@ def rows_recorded(count: int) -> Rows:
 
 
 def _record(series: Path, count: int) -> None:
-    from chaoslab.prober import COLUMNS
-    from chaoslab.recorder import Recorder
+    from chaoslab.instruments.prober import COLUMNS
+    from chaoslab.instruments.recorder import Recorder
     from chaoslab.store import PartWriter
 
     some = pq.read_table(series).to_pandas().sort_values("seq")

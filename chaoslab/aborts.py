@@ -13,7 +13,7 @@ from typing import Final
 import psutil
 
 from chaoslab.agent import processes
-from chaoslab.probe import Live
+from chaoslab.instruments.probe import Live
 from chaoslab.redaction import redact_command
 from chaoslab.scenario import AbortConditions, AbortProbe
 

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Final
 
-from chaoslab import probe
 from chaoslab.agent import processes, tethered
 from chaoslab.errors import UsageError
 from chaoslab.experiment import Session
 from chaoslab.hosts import LocalHost
+from chaoslab.instruments import probe
 from chaoslab.journal import Phase, Step
 from chaoslab.looks import Look
 from chaoslab.plan import redacted

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from chaoslab import probe, progress, share, store, targets, trust
+from chaoslab import progress, share, store, targets, trust
 from chaoslab.delivery import Chosen
 from chaoslab.description import describe
 from chaoslab.errors import Aborted, ChaoslabError, Interrupted, NotDelivered, NotReverted, UsageError, nearest
 from chaoslab.faults import Surroundings, choose
 from chaoslab.guardian import Guardian
 from chaoslab.hosts import LocalHost, host_of
+from chaoslab.instruments import probe
 from chaoslab.interrupts import SIGNALS, Interrupts
 from chaoslab.journal import Journal, Step
 from chaoslab.monitoring import HIGHEST_RATE_HZ, looks_of, variables_of

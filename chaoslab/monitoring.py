@@ -67,7 +67,7 @@ def looks_of(monitoring: Monitoring, *, target: str, rate_hz: float, folder: Pat
             f"accepted: up to {HIGHEST_HTTPX_RATE_HZ:g}"
         )
     if by_httpx:
-        from chaoslab import httpx_probe  # only here: it takes a moment
+        from chaoslab.instruments import httpx_probe  # only here: it takes a moment
 
         for look in by_httpx:
             httpx_probe.require_urls(look)

@@ -19,14 +19,14 @@ from chaoslab.errors import Aborted, CampaignFolderError, ChaoslabError, NotDeli
 from chaoslab.faults import Route
 from chaoslab.guardian import Guardian
 from chaoslab.hosts import LocalHost
+from chaoslab.instruments.probe import Prober, ProbeSpec
+from chaoslab.instruments.resources import ResourceSampler, SamplerSpec
 from chaoslab.interrupts import Interrupts
 from chaoslab.journal import Journal, Phase, now_us
 from chaoslab.looks import Look, host_and_port
 from chaoslab.plan import Plan, PlannedRun
-from chaoslab.probe import Prober, ProbeSpec
 from chaoslab.records import Event, RunState
 from chaoslab.redaction import redact, redact_document
-from chaoslab.resources import ResourceSampler, SamplerSpec
 from chaoslab.scenario import AbortConditions
 from chaoslab.store import PartWriter, RunKey
 from chaoslab.undo import raise_together, undo

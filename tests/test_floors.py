@@ -18,9 +18,7 @@ FLOORS = {
     1: {"agent", "scenario", "records", "intervals", "targets", "share", "trust", "wording", "parameters", "display"}
     | {"looks", "stages", "tls"},
     2: {"store", "hosts", "journal", "undo", "guardian", "interrupts", "aborts", "faults", "plan", "metrics", "plots"}
-    | {"probe", "prober", "transport", "vitals", "recorder", "resources", "instrument", "journal_lines"}
-    | {"addresses", "http_probe", "httpx_probe", "tcp_probe", "postgres_probe", "command_probe", "monitoring"}
-    | {"campaign_file", "drift", "changepoints", "charts", "probe_table"},
+    | {"instruments", "journal_lines", "monitoring", "campaign_file", "drift", "changepoints", "charts", "probe_table"},
     3: {"scenario_file", "delivery", "conformance", "rehearsal", "runner", "verdict", "analysis"}
     | {"comparison", "forest", "design", "trends", "budget", "live"},
     4: {"study", "progress", "description", "experiment", "resume", "deployment", "report", "export", "baselines"}

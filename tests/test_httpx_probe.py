@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from chaoslab import probe
 from chaoslab.errors import UsageError
-from chaoslab.httpx_probe import keep_home, request_of
+from chaoslab.instruments import probe
+from chaoslab.instruments.httpx_probe import keep_home, request_of
+from chaoslab.instruments.probe import Prober
 from chaoslab.looks import Look, Success
-from chaoslab.probe import Prober
 from chaoslab.records import ErrorKind
 from chaoslab.tls import Tls
 from tests import forward_proxy, servers, web
@@ -440,7 +440,7 @@ def test_a_file_of_tls_that_cannot_be_used_is_named(there: Servers, tmp_path: Pa
 
 def test_who_probes_lean_imports_no_httpx() -> None:
     code = (
-        "import sys, chaoslab.prober, chaoslab.http_probe; "
+        "import sys, chaoslab.instruments.prober, chaoslab.instruments.http_probe; "
         "print([name for name in ('httpx', 'httpcore', 'h2', 'anyio') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

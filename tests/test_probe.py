@@ -23,19 +23,19 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from chaoslab import probe
 from chaoslab.agent import processes
 from chaoslab.demo import database, teardown
 from chaoslab.demo.premises import Premises
 from chaoslab.errors import ChaoslabError, UsageError
-from chaoslab.http_probe import HttpTransport
+from chaoslab.instruments import probe
+from chaoslab.instruments.http_probe import HttpTransport
+from chaoslab.instruments.probe import Prober, ProbeSpec, Summary
+from chaoslab.instruments.prober import ARRIVALS
+from chaoslab.instruments.transport import Probe
+from chaoslab.instruments.vitals import Histogram, Vitals
 from chaoslab.looks import Look, Success
-from chaoslab.probe import Prober, ProbeSpec, Summary
-from chaoslab.prober import ARRIVALS
 from chaoslab.records import ErrorKind, Outcome
 from chaoslab.store import RunKey
-from chaoslab.transport import Probe
-from chaoslab.vitals import Histogram, Vitals
 from tests.servers import Service, running
 from tests.test_processes import until
 
@@ -316,7 +316,7 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from chaoslab.looks import Look
-from chaoslab.probe import Prober, ProbeSpec
+from chaoslab.instruments.probe import Prober, ProbeSpec
 from chaoslab.store import RunKey
 key = RunKey(campaign="c1", scenario="Light CPU Stress", repeat=2, index=3)
 looks = (Look(address=sys.argv[2], rate_hz=100.0),)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from chaoslab.instruments.probe import Prober, ProbeSpec
+from chaoslab.instruments.recorder import Recorder
 from chaoslab.looks import Look
-from chaoslab.probe import Prober, ProbeSpec
-from chaoslab.recorder import Recorder
 from chaoslab.records import Outcome
 from chaoslab.store import PartWriter, RunKey
 from tests.conftest import missing

@@ -16,8 +16,8 @@ import pytest
 
 from chaoslab.agent import processes
 from chaoslab.errors import ChaoslabError, UsageError
+from chaoslab.instruments.resources import COLUMNS, ResourceSampler, Sampler, SamplerSpec
 from chaoslab.records import RESOURCES
-from chaoslab.resources import COLUMNS, ResourceSampler, Sampler, SamplerSpec
 from chaoslab.store import RunKey
 from tests.test_processes import until
 
@@ -85,7 +85,7 @@ def test_a_machine_without_disk_counters_is_sampled_and_says_so(monkeypatch: pyt
 PARENT = """
 import sys, time
 from pathlib import Path
-from chaoslab.resources import ResourceSampler, SamplerSpec
+from chaoslab.instruments.resources import ResourceSampler, SamplerSpec
 from chaoslab.store import RunKey
 key = RunKey(campaign="c1", scenario="Control (no fault)", repeat=1, index=0)
 sampler = ResourceSampler.start(SamplerSpec(folder=Path(sys.argv[1]), key=key, anchor_ns=0, interval_s=0.05))

@@ -18,7 +18,7 @@ from chaoslab import experiment, store
 from chaoslab.aborts import UserProbe, abort_reason, host_in_danger
 from chaoslab.errors import ChaoslabError
 from chaoslab.hosts import LocalHost
-from chaoslab.probe import Live
+from chaoslab.instruments.probe import Live
 from chaoslab.scenario import AbortConditions, AbortProbe
 from tests.faults.test_network import Echo
 from tests.test_processes import until
@@ -229,7 +229,7 @@ def test_an_instrument_that_cannot_be_started_ends_the_campaign_in_one_sentence(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     control = {"target": service.url, "scenarios": ["Control (no fault)"], "output": tmp_path / "campaign"}
-    monkeypatch.setattr("chaoslab.probe.Prober.module", "no.such.module")
+    monkeypatch.setattr("chaoslab.instruments.probe.Prober.module", "no.such.module")
     with pytest.raises(ChaoslabError, match=r"the prober ended before it was told to: .*no\.such\.module"):
         experiment.run(**control)  # type: ignore[arg-type]
     campaign = store.Campaign.open(tmp_path / "campaign")

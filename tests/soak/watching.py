@@ -11,8 +11,8 @@ import psutil
 _MEBIBYTE: Final = 1024**2
 _INSTRUMENTS: Final = {
     "chaoslab.guardian": "guardian",
-    "chaoslab.prober": "prober",
-    "chaoslab.resources": "sampler",
+    "chaoslab.instruments.prober": "prober",
+    "chaoslab.instruments.resources": "sampler",
 }
 
 

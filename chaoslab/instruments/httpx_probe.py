@@ -26,11 +26,11 @@ import h2.exceptions
 import httpcore
 import httpx
 
-from chaoslab.addresses import Addresses
 from chaoslab.errors import UsageError
+from chaoslab.instruments.addresses import Addresses
+from chaoslab.instruments.transport import Ending, Errands, Finish, Probe, kind_of
 from chaoslab.looks import MOST_REDIRECTS, Look
 from chaoslab.records import ErrorKind
-from chaoslab.transport import Ending, Errands, Finish, Probe, kind_of
 
 FAILURES: Final = (
     *(httpx.HTTPError, httpx.InvalidURL, h2.exceptions.H2Error),

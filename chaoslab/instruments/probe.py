@@ -21,11 +21,11 @@ from time import monotonic
 from typing import Any, ClassVar, Final, Self
 
 from chaoslab.errors import UsageError
-from chaoslab.instrument import Instrument
+from chaoslab.instruments.instrument import Instrument
+from chaoslab.instruments.transport import kind_of
 from chaoslab.looks import MOST_REDIRECTS, Look
 from chaoslab.records import ErrorKind
 from chaoslab.store import RunKey
-from chaoslab.transport import kind_of
 
 _FLUSH_PATIENCE: Final = 30.0
 
@@ -134,7 +134,7 @@ class Prober(Instrument):
     Methods of `Instrument` raise ChaoslabError when the prober has failed.
     """
 
-    module: ClassVar[str] = "chaoslab.prober"
+    module: ClassVar[str] = "chaoslab.instruments.prober"
     noun: ClassVar[str] = "prober"
 
     def __init__(self, spec: ProbeSpec) -> None:
@@ -197,7 +197,7 @@ def check(look: Look) -> Check:
     # Only here: they would double the time that a prober takes to start.
     import httpx
 
-    from chaoslab import httpx_probe
+    from chaoslab.instruments import httpx_probe
 
     deadline = monotonic() + look.timeout_s
     body = bytearray()

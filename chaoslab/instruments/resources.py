@@ -1,6 +1,6 @@
 """What this machine's processor, memory, disks and network did while a run lasted, sampled by a process of its own.
 
-python -m chaoslab.resources       started and spoken to by `ResourceSampler`
+python -m chaoslab.instruments.resources       started and spoken to by `ResourceSampler`
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Final, Self
 import psutil
 
 from chaoslab.errors import UsageError
-from chaoslab.instrument import Instrument, Order, Orders, say, settle
-from chaoslab.recorder import Recorder
+from chaoslab.instruments.instrument import Instrument, Order, Orders, say, settle
+from chaoslab.instruments.recorder import Recorder
 from chaoslab.store import PartWriter, RunKey
 
 COLUMNS: Final = (
@@ -93,7 +93,7 @@ class ResourceSampler(Instrument):
     Methods of `Instrument` raise ChaoslabError when the sampler has failed.
     """
 
-    module: ClassVar[str] = "chaoslab.resources"
+    module: ClassVar[str] = "chaoslab.instruments.resources"
     noun: ClassVar[str] = "resource sampler"
 
     def __init__(self, spec: SamplerSpec) -> None:

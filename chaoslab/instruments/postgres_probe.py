@@ -10,9 +10,9 @@ from typing import Final
 
 import psycopg
 
+from chaoslab.instruments.transport import Ending, Errands, Finish, Probe
 from chaoslab.looks import Look
 from chaoslab.records import ErrorKind
-from chaoslab.transport import Ending, Errands, Finish, Probe
 
 # What libpq says of a connection that it cannot open, where it has no code for it.
 _SAID: Final = (

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from chaoslab.instruments.transport import Ending, Errands, Finish, Probe, kind_of
 from chaoslab.looks import Look
 from chaoslab.records import ErrorKind
-from chaoslab.transport import Ending, Errands, Finish, Probe, kind_of
 
 _PR_SET_PDEATHSIG: Final = 1
 

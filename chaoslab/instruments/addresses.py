@@ -11,8 +11,8 @@ from ipaddress import ip_address
 from time import monotonic
 from typing import Any, Final, TypeVar
 
+from chaoslab.instruments.transport import kind_of
 from chaoslab.records import ErrorKind
-from chaoslab.transport import kind_of
 
 _RESOLVED_LIMIT: Final = 1.0
 _MOST_LOOKUPS: Final = 4  # asyncio has at least five threads for them

@@ -20,10 +20,10 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httptools
 
-from chaoslab.addresses import Addresses, abandon
+from chaoslab.instruments.addresses import Addresses, abandon
+from chaoslab.instruments.transport import Finish, Probe, kind_of
 from chaoslab.looks import Look
 from chaoslab.records import ErrorKind
-from chaoslab.transport import Finish, Probe, kind_of
 
 _PORTS: Final = {"http": 80, "https": 443}
 _NO_TIMEOUT: Final = 86_400.0  # a probe's own time-out is the only one

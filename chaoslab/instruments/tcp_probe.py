@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 
-from chaoslab.addresses import Addresses, abandon
+from chaoslab.instruments.addresses import Addresses, abandon
+from chaoslab.instruments.transport import Ending, Errands, Finish, Probe
 from chaoslab.looks import Look, host_and_port
-from chaoslab.transport import Ending, Errands, Finish, Probe
 
 
 class TcpTransport(Errands):

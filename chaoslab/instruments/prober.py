@@ -1,6 +1,6 @@
 """The prober: looks at the target at instants that are fixed beforehand, whatever the target does.
 
-    python -m chaoslab.prober       started and spoken to by `probe.Prober`
+    python -m chaoslab.instruments.prober       started and spoken to by `probe.Prober`
 
 Open loop: a probe that is answered late, or not at all, delays no other (no coordinated omission). Should this process
 itself be late, the probe is sent all the same, counts from its fixed instant, and its row says by how much it was late.
@@ -26,14 +26,14 @@ from itertools import count
 from operator import attrgetter
 from typing import Any, Final
 
-from chaoslab.instrument import Order, Orders, say, settle
+from chaoslab.instruments.instrument import Order, Orders, say, settle
+from chaoslab.instruments.probe import ProbeSpec
+from chaoslab.instruments.recorder import Recorder
+from chaoslab.instruments.transport import Finish, Probe, Transport
+from chaoslab.instruments.vitals import TICK, Histogram, Vitals
 from chaoslab.looks import Look
-from chaoslab.probe import ProbeSpec
-from chaoslab.recorder import Recorder
 from chaoslab.records import LAG_LIMIT_US, ErrorKind, Outcome
 from chaoslab.store import PartWriter
-from chaoslab.transport import Finish, Probe, Transport
-from chaoslab.vitals import TICK, Histogram, Vitals
 
 COLUMNS: Final = ("seq", "probe", "scheduled_us", "sent_us", "latency_us", "status", "outcome", "error")
 _TICKS_PER_COLLECTION: Final = 5
@@ -96,11 +96,11 @@ ARRIVALS: Final[Mapping[str, Callable[[float, int], Iterator[int]]]] = {"constan
 
 # Imported when they are needed: whoever probes HTTP alone need not wait for a driver of PostgreSQL.
 TRANSPORTS: Final[Mapping[str, tuple[str, str]]] = {
-    "http": ("chaoslab.http_probe", "HttpTransport"),
-    "httpx": ("chaoslab.httpx_probe", "HttpxTransport"),
-    "tcp": ("chaoslab.tcp_probe", "TcpTransport"),
-    "postgres": ("chaoslab.postgres_probe", "PostgresTransport"),
-    "command": ("chaoslab.command_probe", "CommandTransport"),
+    "http": ("chaoslab.instruments.http_probe", "HttpTransport"),
+    "httpx": ("chaoslab.instruments.httpx_probe", "HttpxTransport"),
+    "tcp": ("chaoslab.instruments.tcp_probe", "TcpTransport"),
+    "postgres": ("chaoslab.instruments.postgres_probe", "PostgresTransport"),
+    "command": ("chaoslab.instruments.command_probe", "CommandTransport"),
 }
 
 
