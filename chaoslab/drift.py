@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-from scipy import stats
 
 from chaoslab.intervals import LEVEL
 from chaoslab.metrics import RunMetrics
@@ -73,6 +72,8 @@ def _drift(name: str, values: Sequence[float | None]) -> Drift:
     n = len(known)
     if n < FEWEST_RUNS:
         return Drift(series=name, n=n, reason=f"{n} of the {FEWEST_RUNS} runs that it takes to tell")
+    from scipy import stats  # takes half a second
+
     order = np.arange(n)
     slope = stats.theilslopes(np.log(known), order, alpha=LEVEL)
     p_value = float(stats.kendalltau(order, known).pvalue) if np.ptp(known) else 1.0

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 Scale = Literal["identity", "log", "logit"]
 Floats = NDArray[np.float64]
@@ -155,11 +155,11 @@ def korn_graubard(share: float, *, trials: float, runs: int, level: float = LEVE
     [0.0, 0.0098]
     """
     tail = (1 + level) / 2
-    shrink = (stats.t.ppf(tail, max(trials - 1, 1)) / stats.t.ppf(tail, runs - 1)) ** 2 if trials > 1 else 1.0
+    shrink = (special.stdtrit(max(trials - 1, 1), tail) / special.stdtrit(runs - 1, tail)) ** 2 if trials > 1 else 1.0
     effective = trials * min(1.0, float(shrink))
     hits = share * effective
-    low = float(stats.beta.ppf(1 - tail, hits, effective - hits + 1)) if share > 0 else 0.0
-    high = float(stats.beta.ppf(tail, hits + 1, effective - hits)) if share < 1 else 1.0
+    low = float(special.betaincinv(hits, effective - hits + 1, 1 - tail)) if share > 0 else 0.0
+    high = float(special.betaincinv(hits + 1, effective - hits, tail)) if share < 1 else 1.0
     return low, high
 
 
@@ -278,7 +278,7 @@ def _depth(n: int, level: float) -> tuple[int, float]:
     The d-th from either end hold the median with confidence 1 − 2·P(Bin(n, ½) < d); the interpolation is that of
     Hettmansperger and Sheather.
     """
-    confidence = 1 - 2 * stats.binom.cdf(np.arange(n // 2 + 1) - 1, n, 0.5)
+    confidence = 1 - 2 * np.append(0.0, special.bdtr(np.arange(n // 2), n, 0.5))
     depth = max(1, int(np.flatnonzero(confidence >= level)[-1]))
     outer = float(confidence[depth])
     if depth == n // 2 or outer <= level:
@@ -341,7 +341,7 @@ def repeats_to_clear(estimate: Estimate, threshold: float) -> int | None:
         return None
     distance = forward(threshold, estimate.scale) - forward(estimate.value, estimate.scale)
     down, up = _stretches(estimate)
-    reach = stats.t.ppf((1 + estimate.level) / 2, counts - 1) * estimate.spread / np.sqrt(counts)
+    reach = special.stdtrit(counts - 1, (1 + estimate.level) / 2) * estimate.spread / np.sqrt(counts)
     clear = counts[reach * (up if distance > 0 else down) < abs(distance)]
     return int(clear[0]) if len(clear) else None
 

@@ -172,6 +172,9 @@ def main(arguments: list[str] | None = None) -> None:
     from chaoslab.cli.streams import tolerate_closed_ends
     from chaoslab.interrupts import Cut
 
+    # Where JupyterLab is installed, whoever reads a notebook builds a grammar of all URIs when jsonschema is imported: a
+    # second of the processor, for a check that no notebook asks for. Where the package is missing, it does without.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     arguments = sys.argv[1:] if arguments is None else arguments
     only_read = not set(arguments[:1]) & set(_INJECTING)
     tolerate_closed_ends()

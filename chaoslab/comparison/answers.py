@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from chaoslab.comparison.changes import Change, Pair, too_few
 from chaoslab.intervals import FEWEST_RUNS
@@ -127,7 +127,7 @@ def _repeats(found: Pair, change: Change, chance: Chance, margin: float) -> int 
     bounds, room = (change.wide, size) if beyond else (change.narrow, margin - size)
     half = max(bounds[1] - change.difference, change.difference - bounds[0])
     counts = np.arange(now + 1, MOST_REPEATS + 1)
-    reach = stats.t.ppf(0.975, counts - 1) / np.sqrt(counts) / (stats.t.ppf(0.975, now - 1) / math.sqrt(now))
+    reach = special.stdtrit(counts - 1, 0.975) / np.sqrt(counts) / (special.stdtrit(now - 1, 0.975) / math.sqrt(now))
     for count in counts[half * reach < room]:
         if not beyond or chance.least_p_with(int(count)) <= chance.alpha:
             return int(count)

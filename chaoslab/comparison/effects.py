@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from chaoslab.intervals import FEWEST_RUNS, LEVEL, Estimate
 
@@ -74,7 +74,7 @@ def welch(baseline: ArrayLike, candidate: ArrayLike, *, resolution: float = 0.0,
     if variance <= 1e-24 * max(1.0, difference**2):
         return Bounds(value=difference)
     freedom = variance**2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, sides, strict=True))
-    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
+    reach = float(special.stdtrit(freedom, (1 + level) / 2)) * math.sqrt(variance)
     return Bounds(value=difference, low=difference - reach, high=difference + reach)
 
 
@@ -124,6 +124,8 @@ def robust(baseline: ArrayLike, candidate: ArrayLike, *, level: float = LEVEL) -
 
 
 def _mann_whitney(before: Floats, after: Floats) -> float:
+    from scipy import stats  # takes half a second
+
     pooled = np.concatenate([before, after])
     if len(np.unique(pooled)) == len(pooled):
         return float(stats.mannwhitneyu(after, before, method="exact").pvalue)

@@ -15,7 +15,6 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from chaoslab.analysis import Analysis, analyse
 from chaoslab.comparison import answers, caveats, changes, comparability, effects
@@ -324,6 +323,8 @@ def _adjust(
 ) -> Sequence[changes.Floats]:
     if role == "gate" or not own:
         return effects.step_down(regrouped)
+    from scipy import stats  # takes half a second
+
     together = stats.false_discovery_control(np.concatenate(own), method="bh")
     return np.split(together, np.cumsum([len(part) for part in own])[:-1])
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
-from scipy.stats import CensoredData, ecdf
 
 from chaoslab import plots
 from chaoslab.export import narrative
@@ -220,6 +219,8 @@ def kaplan_meier(spans: Sequence[Span]) -> pd.DataFrame:
 
     scipy.stats.ecdf gives the estimate and Greenwood's variance; Kaplan and Meier (1958), doi:10.2307/2281868.
     """
+    from scipy.stats import CensoredData, ecdf  # takes half a second, and not every campaign has an outage
+
     known = [span.seconds for span in spans if not span.censored]
     never = [span.seconds for span in spans if span.censored]
     survival = ecdf(CensoredData(uncensored=known, right=never)).sf
