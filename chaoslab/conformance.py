@@ -135,7 +135,9 @@ def deliver(trial: Trial, *, seconds: float | None = None) -> Delivered:
                 do(step, host)
             readings += until_effect(injection, host, readings, trial)
             effect_seconds = time.monotonic() - began
-            time.sleep(trial.seconds if seconds is None else seconds)
+            # From when that reading began: one that a frozen service lets wait has taken its share of the time.
+            held = (now_us() - readings[-1].at_us) / 1e6
+            time.sleep(max(0.0, (trial.seconds if seconds is None else seconds) - held))
             readings.append(read(injection.steps[-1], host))
         finally:
             undo_seconds = [_revert(injection.steps, host) for _ in range(2)]

@@ -1,11 +1,11 @@
-"""The whole suite in four processes: what is timed or measures a dose; beside it what only computes or mostly waits.
+"""The whole suite in lanes beside each other, with nobody near the tests whose doses of the processor are measured.
 
     python -m tests [options of pytest]
 
-The others take only what nobody else wants: the workers of a CPU stress have a low priority too, and their dose is
-measured. SCHED_IDLE alone does not see to that, since the kernel shares out the processor among sessions first
-(sched(7), autogroups), and we start many; where we may, all that they start is in one control group with the least
-share there is. `pytest` alone runs the same tests one by one.
+First those doses; beside them only what computes, with the least share of the processor there is. Then all others at
+once: two lanes of tests that are timed, and with a smaller share those that are not. Priorities do not see to that,
+since the kernel shares out the processor among sessions first (sched(7), autogroups), and we start many: where we may,
+all that the lanes beside start is in one control group. `pytest` alone runs the same tests one by one.
 Exit code: that of whichever failed.
 """
 
@@ -15,23 +15,35 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
-from tests.conftest import COMPUTES, SHOWS, WAITS
+from tests.conftest import COMPUTES, DOSES, LANES, SERVICES, SHOWS, WAITS
 
-BESIDE = (COMPUTES, WAITS, SHOWS)
-REAL_TIME_US = "400000"
+_CONTROLLERS: Final = (("cpu", "cpu.shares", 2, 256), ("", "cpu.weight", 1, 25))  # version 1, version 2
+"""Each with the least share that there is, and with a quarter of everybody's."""
+_REAL_TIME_US: Final = "400000"
 """Of each second, for the probers of the lanes beside."""
 
 
 def main(options: Sequence[str]) -> int:
-    with _back_seat() as group, ExitStack() as stack:
-        others = [stack.enter_context(_beside(marker, options, group)) for marker in BESIDE]
-        codes = [subprocess.run([*_pytest(f"not ({' or '.join(BESIDE)})"), *options], check=False).returncode]
+    with _back_seat() as seat, ExitStack() as stack:
+
+        def beside(marker: str, prepare: Callable[[], None] | None = None) -> tuple[subprocess.Popen[bytes], IO[str]]:
+            return stack.enter_context(_beside(marker, options, prepare))
+
+        def here(markers: str) -> int:
+            return subprocess.run([*_pytest(markers), *options], check=False).returncode
+
+        others = [beside(COMPUTES, partial(seat.take, idle=True))]
+        codes = [here(DOSES)]
+        seat.share_more()
+        others += [beside(SERVICES), beside(WAITS, seat.take), beside(SHOWS, seat.take)]
+        codes.append(here(f"not ({' or '.join(LANES)})"))
         for process, said in others:
             codes.append(process.wait())
             said.seek(0)
@@ -39,10 +51,30 @@ def main(options: Sequence[str]) -> int:
     return max(codes, key=abs)
 
 
+@dataclass(frozen=True)
+class _Seat:
+    """A control group, or None where we may make none; the file that says its share, and a larger share."""
+
+    group: Path | None = None
+    setting: str = ""
+    more: int = 0
+
+    def take(self, *, idle: bool = False) -> None:
+        """Have the calling process sit there, at the lowest priority if `idle`, or if there is no seat."""
+        if self.group is not None:
+            (self.group / "cgroup.procs").write_text(str(os.getpid()))
+        if idle or self.group is None:
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+    def share_more(self) -> None:
+        """Let it have more than the least."""
+        if self.group is not None:
+            (self.group / self.setting).write_text(str(self.more))
+
+
 @contextmanager
-def _back_seat() -> Iterator[Path | None]:
-    """A control group with the least share of the processor, or None where we may make none."""
-    for controller, setting, least in (("cpu", "cpu.shares", "2"), ("", "cpu.weight", "1")):  # version 1, version 2
+def _back_seat() -> Iterator[_Seat]:
+    for controller, setting, least, more in _CONTROLLERS:
         group = Path("/sys/fs/cgroup", controller, f"chaoslab-tests-{os.getpid()}")
         try:
             group.mkdir()
@@ -50,33 +82,27 @@ def _back_seat() -> Iterator[Path | None]:
             continue
         try:
             if (group / setting).exists():
-                (group / setting).write_text(least)
+                (group / setting).write_text(str(least))
                 with suppress(OSError):  # version 1, where the kernel shares out real time too: probers need some
-                    (group / "cpu.rt_runtime_us").write_text(REAL_TIME_US)
-                yield group
+                    (group / "cpu.rt_runtime_us").write_text(_REAL_TIME_US)
+                yield _Seat(group, setting, more)
                 return
         finally:
             with suppress(OSError):  # what a test has left running holds it
                 group.rmdir()
-    yield None
+    yield _Seat()
 
 
 @contextmanager
 def _beside(
-    marker: str, options: Sequence[str], group: Path | None
+    marker: str, options: Sequence[str], prepare: Callable[[], None] | None
 ) -> Iterator[tuple[subprocess.Popen[bytes], IO[str]]]:
     argv = [*_pytest(marker), "-p", "no:cacheprovider", *options]
     with (
         tempfile.TemporaryFile("w+") as said,
-        subprocess.Popen(argv, stdout=said, stderr=subprocess.STDOUT, preexec_fn=partial(_give_way, group)) as process,
+        subprocess.Popen(argv, stdout=said, stderr=subprocess.STDOUT, preexec_fn=prepare) as process,
     ):
         yield process, said
-
-
-def _give_way(group: Path | None) -> None:
-    if group is not None:
-        (group / "cgroup.procs").write_text(str(os.getpid()))
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _pytest(markers: str) -> list[str]:

@@ -17,12 +17,23 @@ from chaoslab import redaction, targets, trust
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+DOSES = "doses"
+"""Marker of tests that measure what a fault does to the processor, which nobody else may want meanwhile."""
 COMPUTES = "computes"
 """Marker of tests that act on nothing but files of their own, and are not timed."""
+SERVICES = "services"
+"""Marker of tests that are timed, and act on nothing but commands and services of their own."""
 WAITS = "waits"
 """Marker of tests of whole commands, which mostly wait, and do not mind if all takes longer."""
 SHOWS = "shows"
 """Marker of those of them that execute what the documents say, of which there is as much again."""
+
+# The demo's dose of the processor is under way meanwhile.
+_BESIDE_THE_DEMO = ("container_crash", "database_outage", "life", "service")
+_SPINNING = (
+    *("combined", "conformance", "cpu_stress", "disk_stress", "end_to_end", "foreign_failure_type", "memory_stress"),
+    *("placement", "soak"),
+)
 
 _COMPUTING = (
     *("analysis", "baselines", "budget", "campaign_folders", "changepoints", "comparability"),
@@ -33,6 +44,7 @@ _COMPUTING = (
     *("site", "store", "study", "trends", "verdict"),
 )
 
+_SERVING = ("httpx_probe", "monitoring", "probe", "recorder", "resources", "signals", "sudden_ends")
 
 _WAITING = (
     *("ci", "cli", "completion", "confirmation", "environment", "live", "notebooks", "old_suite"),
@@ -40,22 +52,37 @@ _WAITING = (
     *("trust",),
 )
 
-
 _SHOWING = ("documented_commands",)
+
+LANES = {
+    DOSES: (*_BESIDE_THE_DEMO, *_SPINNING),
+    COMPUTES: _COMPUTING,
+    SERVICES: _SERVING,
+    WAITS: _WAITING,
+    SHOWS: _SHOWING,
+}
+"""Which tests have which marker; those without one are timed, and act on what the machine has only once."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"{DOSES}: measures what a fault does to the processor")
     config.addinivalue_line("markers", f"{COMPUTES}: acts on nothing but files of its own, and is not timed")
+    config.addinivalue_line("markers", f"{SERVICES}: acts on nothing but services of its own, and is timed")
     config.addinivalue_line("markers", f"{WAITS}: runs whole commands, mostly waits, and is not timed")
     config.addinivalue_line("markers", f"{SHOWS}: runs what the documents say, and is not timed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    lane_of = {name: marker for marker, names in LANES.items() for name in names}
     for item in items:
-        name = item.path.stem.removeprefix("test_")
-        for marker, names in ((COMPUTES, _COMPUTING), (WAITS, _WAITING), (SHOWS, _SHOWING)):
-            if name in names:
-                item.add_marker(marker)
+        if (marker := lane_of.get(subject(item))) is not None:
+            item.add_marker(marker)
+    items.sort(key=lambda item: subject(item) in _SPINNING)  # last, when the demo has ended
+
+
+def subject(item: pytest.Item) -> str:
+    """What a test is about, which is the name of its file."""
+    return item.path.stem.removeprefix("test_")
 
 
 @pytest.fixture(autouse=True)

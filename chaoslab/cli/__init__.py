@@ -172,8 +172,8 @@ def main(arguments: list[str] | None = None) -> None:
     from chaoslab.cli.streams import tolerate_closed_ends
     from chaoslab.interrupts import Cut
 
-    # Where JupyterLab is installed, whoever reads a notebook builds a grammar of all URIs when jsonschema is imported: a
-    # second of the processor, for a check that no notebook asks for. Where the package is missing, it does without.
+    # Where JupyterLab is installed, jsonschema builds a grammar of all URIs when the first notebook is read: a second,
+    # for a check that no notebook asks for. It does without where this package is missing.
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     arguments = sys.argv[1:] if arguments is None else arguments
     only_read = not set(arguments[:1]) & set(_INJECTING)
