@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from chaoslab.cli import completion, console, json_option, print_json, verbose_option
-
-
-def folder_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --baselines, where baselines are kept."""
-    return click.option(
-        "--baselines",
-        type=click.Path(path_type=Path),
-        help="Folder of the baselines; $CHAOSLAB_BASELINES, else data/baselines, by default.",
-    )(command)
+from chaoslab.cli.options import baselines_folder
 
 
 @click.group()
@@ -29,7 +20,7 @@ def baseline() -> None:
 @click.argument("folder", type=click.Path(path_type=Path), shell_complete=completion.campaigns)
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Replace a baseline of that name.")
-@folder_option
+@baselines_folder
 @verbose_option
 def save(folder: Path, name: str, force: bool, baselines: Path | None, **_: Any) -> None:
     """Keep the record of the campaign in FOLDER as the baseline NAME; reports are not kept."""
@@ -47,7 +38,7 @@ def save(folder: Path, name: str, force: bool, baselines: Path | None, **_: Any)
 
 
 @baseline.command("list")
-@folder_option
+@baselines_folder
 @json_option
 @verbose_option
 def list_(baselines: Path | None, as_json: bool, **_: Any) -> None:
@@ -73,7 +64,7 @@ def list_(baselines: Path | None, as_json: bool, **_: Any) -> None:
 
 @baseline.command()
 @click.argument("name", shell_complete=completion.stored)
-@folder_option
+@baselines_folder
 @json_option
 @verbose_option
 def show(name: str, baselines: Path | None, as_json: bool, **_: Any) -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from chaoslab.cli import completion, printable, verbose_option
-from chaoslab.cli.baseline import folder_option
 from chaoslab.cli.experiment import announce_privacy, campaign_options, new_folder, perform, request_of, show_rehearsal
 from chaoslab.cli.export import require_folder, write
 from chaoslab.cli.github import Speak, quiet_runner
+from chaoslab.cli.options import baselines_folder
 from chaoslab.cli.outcome import Outcome, tell_stage
 from chaoslab.errors import ChaoslabError, NotDelivered, NotReverted
 from chaoslab.redaction import redact
@@ -51,7 +51,7 @@ _ANSWERS: Final[dict[str, Any]] = {"better": "passed", "same": "passed", "worse"
     "--junit", type=click.Path(path_type=Path), help="JUnit XML; junit.xml in the campaign's folder by default."
 )
 @click.option("--page/--no-page", default=True, show_default=True, help="Render report.html, which takes some seconds.")
-@folder_option
+@baselines_folder
 @verbose_option
 def ci(**options: Any) -> int:
     """Run a campaign as a pipeline does: setup, deploy_service, chaos_injection, resilience_validation,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from chaoslab.cli import completion, console, json_option, print_json, verbose_option
-from chaoslab.cli.baseline import folder_option
+from chaoslab.cli.options import baselines_folder, only_scenarios
 
 if TYPE_CHECKING:
     from chaoslab.comparison import Comparison, Role
@@ -20,18 +20,12 @@ _STYLES: Final = {"worse": "bold red", "better": "green", "same": "blue", "incon
 @click.argument("baseline", shell_complete=completion.baselines)
 @click.argument("folder", type=click.Path(path_type=Path), shell_complete=completion.campaigns)
 @click.option("--margin", "margins", multiple=True, metavar="METRIC=VALUE", help="Largest change that does not matter.")
-@click.option(
-    "--scenario",
-    "scenarios",
-    multiple=True,
-    shell_complete=completion.scenarios,
-    help="Compare only this scenario (repeatable).",
-)
+@only_scenarios
 @click.option("--level", default=0.95, show_default=True, help="Level of the intervals; the rest is the false alarms.")
 @click.option("--all", "everything", is_flag=True, help="Print what was explored beside the gate, too.")
 @click.option("--output", type=click.Path(path_type=Path), help="Where the comparison is written; FOLDER by default.")
 @click.option("--fail-on-regression", is_flag=True, help="Exit 1 when something is worse, 3 when it is inconclusive.")
-@folder_option
+@baselines_folder
 @json_option
 @verbose_option
 def compare(

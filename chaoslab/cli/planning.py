@@ -9,6 +9,7 @@ import click
 
 from chaoslab.cli import completion, console, json_option, print_json, verbose_option
 from chaoslab.cli.analysis import objectives
+from chaoslab.cli.options import only_metrics, only_scenarios
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,14 +26,8 @@ if TYPE_CHECKING:
 """
 )
 @click.argument("baseline", type=click.Path(path_type=Path), shell_complete=completion.campaigns)
-@click.option(
-    "--scenario",
-    "scenarios",
-    multiple=True,
-    shell_complete=completion.scenarios,
-    help="Only this scenario; repeatable.",
-)
-@click.option("--metric", "metrics", multiple=True, help="Only this metric, such as mttr_seconds; repeatable.")
+@only_scenarios
+@only_metrics
 @click.option("--width", help="Wanted half-width of the intervals: '2' in the metric's unit, '20%' of its value.")
 @click.option("--detect", help="Change for the worse that must be found, written like --width.")
 @click.option("--power", type=float, default=0.8, show_default=True, help="Probability of keeping or finding it.")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from chaoslab.cli import completion, console, json_option, print_json, say, verbose_option
+from chaoslab.cli.options import only_metrics, only_scenarios
 from chaoslab.cli.planning import print_sections
 
 
@@ -29,14 +30,8 @@ from chaoslab.cli.planning import print_sections
     required=True,
     shell_complete=completion.campaigns,
 )
-@click.option(
-    "--scenario",
-    "scenarios",
-    multiple=True,
-    shell_complete=completion.scenarios,
-    help="Only this scenario; repeatable.",
-)
-@click.option("--metric", "metrics", multiple=True, help="Only this metric, such as mttr_seconds; repeatable.")
+@only_scenarios
+@only_metrics
 @click.option(
     "--budget", type=float, help="Availability in percent that the error budget is for; by default the SLO's."
 )
