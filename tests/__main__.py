@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -28,6 +27,9 @@ _CONTROLLERS: Final = (("cpu", "cpu.shares", 2, 256), ("", "cpu.weight", 1, 25))
 """Each with the least share that there is, and with a quarter of everybody's."""
 _REAL_TIME_US: Final = "400000"
 """Of each second, for the probers of the lanes beside."""
+
+_PATIENCE: Final = ("--timeout=600",)
+"""For a test that gives way; a timed one has what pyproject.toml says."""
 
 
 def main(options: Sequence[str]) -> int:
@@ -39,7 +41,7 @@ def main(options: Sequence[str]) -> int:
         def here(markers: str) -> int:
             return subprocess.run([*_pytest(markers), *options], check=False).returncode
 
-        others = [beside(COMPUTES, partial(seat.take, idle=True))]
+        others = [beside(COMPUTES, seat.take)]
         codes = [here(DOSES)]
         seat.share_more()
         others += [beside(SERVICES), beside(WAITS, seat.take), beside(SHOWS, seat.take)]
@@ -59,12 +61,12 @@ class _Seat:
     setting: str = ""
     more: int = 0
 
-    def take(self, *, idle: bool = False) -> None:
-        """Have the calling process sit there, at the lowest priority if `idle`, or if there is no seat."""
-        if self.group is not None:
-            (self.group / "cgroup.procs").write_text(str(os.getpid()))
-        if idle or self.group is None:
+    def take(self) -> None:
+        """Have the calling process sit there, or at the lowest priority where there is no seat."""
+        if self.group is None:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        else:
+            (self.group / "cgroup.procs").write_text(str(os.getpid()))
 
     def share_more(self) -> None:
         """Let it have more than the least."""
@@ -97,7 +99,7 @@ def _back_seat() -> Iterator[_Seat]:
 def _beside(
     marker: str, options: Sequence[str], prepare: Callable[[], None] | None
 ) -> Iterator[tuple[subprocess.Popen[bytes], IO[str]]]:
-    argv = [*_pytest(marker), "-p", "no:cacheprovider", *options]
+    argv = [*_pytest(marker), "-p", "no:cacheprovider", *(() if prepare is None else _PATIENCE), *options]
     with (
         tempfile.TemporaryFile("w+") as said,
         subprocess.Popen(argv, stdout=said, stderr=subprocess.STDOUT, preexec_fn=prepare) as process,
