@@ -19,6 +19,7 @@ A message is one sentence: what is wrong, what was found, what is accepted. It h
 from __future__ import annotations
 
 import difflib
+import math
 import signal
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -123,6 +124,17 @@ def recognised(names: Iterable[str], accepted: Iterable[str], what: str, *, any_
             raise UsageError(f"no {what} is called {name!r}{nearest(name, there.values())}; accepted: {known}")
         chosen.append(found)
     return tuple(dict.fromkeys(chosen))
+
+
+def require_positive(**numbers: float) -> None:
+    """See that each number, given by its name, is finite and above 0.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for name, value in numbers.items():
+        if not (math.isfinite(value) and value > 0):
+            raise UsageError(f"{name} is {value:g}; accepted: a number above 0")
 
 
 def nearest(found: str, accepted: Iterable[str]) -> str:

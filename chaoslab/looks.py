@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Self, get_args
 from urllib.parse import SplitResult, urlsplit
 
-from chaoslab.errors import UsageError, nearest
+from chaoslab.errors import UsageError, nearest, require_positive
 from chaoslab.tls import Tls
 
 SUCCESS: Final = frozenset(range(200, 400))
@@ -150,10 +150,7 @@ class Look:
     success: Success = Success()
 
     def __post_init__(self) -> None:
-        for name in ("rate_hz", "timeout_s"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UsageError(f"{name} is {value:g}; accepted: a number above 0")
+        require_positive(rate_hz=self.rate_hz, timeout_s=self.timeout_s)
         for name, accepted in (("kind", Kind), ("arrivals", Arrivals), ("method", Method)):
             _require(name, getattr(self, name), get_args(accepted))
         if self.limit is not None and not 1 <= self.limit <= MOST_CONNECTIONS:

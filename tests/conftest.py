@@ -17,16 +17,15 @@ from chaoslab import redaction, targets, trust
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-DOSES = "doses"
-"""Marker of tests that measure what a fault does to the processor, which nobody else may want meanwhile."""
-COMPUTES = "computes"
-"""Marker of tests that act on nothing but files of their own, and are not timed."""
-SERVICES = "services"
-"""Marker of tests that are timed, and act on nothing but commands and services of their own."""
-WAITS = "waits"
-"""Marker of tests of whole commands, which mostly wait, and do not mind if all takes longer."""
-SHOWS = "shows"
-"""Marker of those of them that execute what the documents say, of which there is as much again."""
+DOSES, COMPUTES, SERVICES, WAITS, SHOWS = "doses", "computes", "services", "waits", "shows"
+LANES = {
+    DOSES: "measures what a fault does to the processor, which nobody else may want meanwhile",
+    COMPUTES: "acts on nothing but files of its own, and is not timed",
+    SERVICES: "acts on nothing but commands and services of its own, and is timed",
+    WAITS: "runs whole commands, mostly waits, and does not mind if all takes longer",
+    SHOWS: "runs what the documents say, and does not mind if all takes longer",
+}
+"""Markers of tests; those without one are timed, and act on what the machine has only once."""
 
 # The demo's dose of the processor is under way meanwhile.
 _BESIDE_THE_DEMO = ("container_crash", "database_outage", "life", "service")
@@ -54,26 +53,22 @@ _WAITING = (
 
 _SHOWING = ("documented_commands",)
 
-LANES = {
+_NAMES = {
     DOSES: (*_BESIDE_THE_DEMO, *_SPINNING),
     COMPUTES: _COMPUTING,
     SERVICES: _SERVING,
     WAITS: _WAITING,
     SHOWS: _SHOWING,
 }
-"""Which tests have which marker; those without one are timed, and act on what the machine has only once."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", f"{DOSES}: measures what a fault does to the processor")
-    config.addinivalue_line("markers", f"{COMPUTES}: acts on nothing but files of its own, and is not timed")
-    config.addinivalue_line("markers", f"{SERVICES}: acts on nothing but services of its own, and is timed")
-    config.addinivalue_line("markers", f"{WAITS}: runs whole commands, mostly waits, and is not timed")
-    config.addinivalue_line("markers", f"{SHOWS}: runs what the documents say, and is not timed")
+    for marker, meaning in LANES.items():
+        config.addinivalue_line("markers", f"{marker}: {meaning}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    lane_of = {name: marker for marker, names in LANES.items() for name in names}
+    lane_of = {name: marker for marker, names in _NAMES.items() for name in names}
     for item in items:
         if (marker := lane_of.get(subject(item))) is not None:
             item.add_marker(marker)

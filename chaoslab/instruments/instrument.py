@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from enum import Enum
 from importlib.abc import MetaPathFinder
 from types import TracebackType
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 
 from chaoslab.agent import processes
 from chaoslab.errors import ChaoslabError
@@ -37,7 +37,17 @@ _MOST_LAST_WORDS: Final = 1_000_000
 _STDOUT: Final = 1
 
 
-class Instrument:
+class Specification(Protocol):
+    """What an instrument is to measure."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+
+
+Spec = TypeVar("Spec", bound=Specification)
+
+
+class Instrument(Generic[Spec]):
     """The parent's handle on an instrument; a context manager that ends the child when it is left.
 
     Raises:
@@ -47,7 +57,8 @@ class Instrument:
     module: ClassVar[str]
     noun: ClassVar[str]
 
-    def __init__(self, specification: Mapping[str, Any]) -> None:
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
         self._error: str | None = None
         self._end = ""
         self._done: dict[str, Any] | None = None
@@ -58,9 +69,18 @@ class Instrument:
             self._process = self._spawn()
         except OSError as error:
             raise ChaoslabError(f"the {self.noun} cannot be started: {error.strerror}") from error
-        self._tell(json.dumps(specification).encode() + b"\n")
+        self._tell(json.dumps(spec.as_dict()).encode() + b"\n")
         self._reader = threading.Thread(target=self._listen, name=self.noun, daemon=True)
         self._reader.start()
+
+    @classmethod
+    def start(cls, spec: Spec) -> Self:
+        """Start one; it measures as soon as it is ready.
+
+        Raises:
+            ChaoslabError: no process can be started.
+        """
+        return cls(spec)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         argv = [sys.executable, "-m", self.module]

@@ -18,9 +18,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
-from chaoslab.errors import UsageError
+from chaoslab.errors import UsageError, require_positive
 from chaoslab.instruments.instrument import Instrument
 from chaoslab.instruments.transport import kind_of
 from chaoslab.looks import MOST_REDIRECTS, Look
@@ -53,10 +53,7 @@ class ProbeSpec:
     max_duration_s: float = 86_400.0
 
     def __post_init__(self) -> None:
-        for name in ("window_s", "max_duration_s"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UsageError(f"{name} is {value:g}; accepted: a number above 0")
+        require_positive(window_s=self.window_s, max_duration_s=self.max_duration_s)
         names = [look.name for look in self.looks]
         if not names or len(set(names)) < len(names):
             raise UsageError(f"the probes are called {', '.join(names) or 'nothing'}; accepted: different names")
@@ -128,7 +125,7 @@ class Summary:
     cpu_seconds: float
 
 
-class Prober(Instrument):
+class Prober(Instrument[ProbeSpec]):
     """Handle on a prober: a process that probes from `start` on, until `stop`.
 
     Methods of `Instrument` raise ChaoslabError when the prober has failed.
@@ -137,19 +134,7 @@ class Prober(Instrument):
     module: ClassVar[str] = "chaoslab.instruments.prober"
     noun: ClassVar[str] = "prober"
 
-    def __init__(self, spec: ProbeSpec) -> None:
-        self._spec = spec
-        self._live: Live | None = None
-        super().__init__(spec.as_dict())
-
-    @classmethod
-    def start(cls, spec: ProbeSpec) -> Self:
-        """Start a prober; it probes as soon as it is ready.
-
-        Raises:
-            ChaoslabError: no process can be started.
-        """
-        return cls(spec)
+    _live: Live | None = None
 
     @property
     def live(self) -> Live | None:

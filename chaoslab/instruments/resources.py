@@ -12,11 +12,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
 import psutil
 
-from chaoslab.errors import UsageError
+from chaoslab.errors import require_positive
 from chaoslab.instruments.instrument import Instrument, Order, Orders, say, settle
 from chaoslab.instruments.recorder import Recorder
 from chaoslab.store import PartWriter, RunKey
@@ -59,10 +59,7 @@ class SamplerSpec:
     max_duration_s: float = 86_400.0
 
     def __post_init__(self) -> None:
-        for name in ("interval_s", "max_duration_s"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UsageError(f"{name} is {value:g}; accepted: a number above 0")
+        require_positive(interval_s=self.interval_s, max_duration_s=self.max_duration_s)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""
@@ -87,7 +84,7 @@ class SamplerSummary:
     priority_raised: bool
 
 
-class ResourceSampler(Instrument):
+class ResourceSampler(Instrument[SamplerSpec]):
     """Handle on a sampler: a process that samples this machine from `start` on, until `stop`.
 
     Methods of `Instrument` raise ChaoslabError when the sampler has failed.
@@ -95,18 +92,6 @@ class ResourceSampler(Instrument):
 
     module: ClassVar[str] = "chaoslab.instruments.resources"
     noun: ClassVar[str] = "resource sampler"
-
-    def __init__(self, spec: SamplerSpec) -> None:
-        super().__init__(spec.as_dict())
-
-    @classmethod
-    def start(cls, spec: SamplerSpec) -> Self:
-        """Start a sampler.
-
-        Raises:
-            ChaoslabError: no process can be started.
-        """
-        return cls(spec)
 
     def stop(self) -> SamplerSummary:
         """Take no more samples, and leave the run's one file on disk.
