@@ -19,7 +19,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DOSES, COMPUTES, SERVICES, WAITS, SHOWS = "doses", "computes", "services", "waits", "shows"
 LANES = {
-    DOSES: "measures what a fault does to the processor, which nobody else may want meanwhile",
+    DOSES: "measures what a fault does to the processor, or by it, while nobody else wants it",
     COMPUTES: "acts on nothing but files of its own, and is not timed",
     SERVICES: "acts on nothing but commands and services of its own, and is timed",
     WAITS: "runs whole commands, mostly waits, and does not mind if all takes longer",
@@ -27,8 +27,8 @@ LANES = {
 }
 """Markers of tests; those without one are timed, and act on what the machine has only once."""
 
-# The demo's dose of the processor is under way meanwhile.
-_BESIDE_THE_DEMO = ("container_crash", "database_outage", "life", "service")
+# The demo is under way meanwhile, and a User Mode Linux whose delays are measured to the millisecond.
+_BESIDE_THE_DEMO = ("container_crash", "database_outage", "life", "netem", "service")
 _SPINNING = (
     *("combined", "conformance", "cpu_stress", "disk_stress", "end_to_end", "foreign_failure_type", "memory_stress"),
     *("placement", "soak"),
